@@ -1,0 +1,79 @@
+"""What every environment looks like from outside: one vector interface, one rule at episode ends.
+
+The rule is next-step autoreset. The final observation of an episode is an ordinary observation;
+the action given on it is ignored, and the step returns the first observation of the new episode
+with reward 0 and both flags False. An env that has no final observation repeats its last one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class EnvError(Exception):
+    """An environment that cannot be made or used as asked. The message says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvSpec:
+    """Shapes and units of one vector environment."""
+
+    id: str
+    observation_shape: tuple[int, ...]
+    """Shape of one slot's observation; images are channels first."""
+    observation_dtype: str
+    """`uint8` (pixels, 0 to 255) or `float32`."""
+    num_actions: int
+    frames_per_step: int = 1
+    """Emulator frames of one agent step (the action repeat)."""
+    levels: tuple[str, ...] = ()
+    """The level that each slot plays, one name a slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class VecStep:
+    """What one step of all slots returned. Fresh arrays: the caller may keep them."""
+
+    observation: NDArray[Any]
+    """[E, ...]"""
+    reward: NDArray[np.float32]
+    """[E], raw, never clipped."""
+    terminated: NDArray[np.bool_]
+    """[E], this observation is a terminal one."""
+    truncated: NDArray[np.bool_]
+    """[E], the episode was cut off at this observation; its value still bootstraps."""
+    game_over: NDArray[np.bool_]
+    """[E], a scored episode ended here. Equals terminated | truncated, except where a lost life
+    terminates for the learner but the game, which is what a return is counted over, goes on."""
+
+
+@runtime_checkable
+class VecEnv(Protocol):
+    """E slots stepped together."""
+
+    spec: EnvSpec
+    num_envs: int
+
+    def reset(self, seed: int) -> NDArray[Any]:
+        """Starts all slots anew, each with its own stream of randomness drawn from `seed`.
+        Returns the first observations [E, ...]."""
+        ...
+
+    def step(self, actions: NDArray[np.int64]) -> VecStep:
+        """`actions`: [E] int64 in [0, num_actions)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """An env whose whole state can be written down, so that a resumed inline run is bit-exact."""
+
+    def state_dict(self) -> dict[str, NDArray[Any]]: ...
+
+    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None: ...
