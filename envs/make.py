@@ -1,0 +1,140 @@
+"""The one door to every environment.
+
+A suite is a module in this folder, found by the prefix of the env id and imported when it is asked
+for, so that a suite whose package is missing hinders no other. A suite module offers
+
+    known_ids(config) -> Collection[str]        the ids it can make, for checks and suggestions
+    make(config, actor_id) -> VecEnv            all slots of one actor
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from configs.schema import EnvConfig
+from envs.spec import EnvError, EnvSpec, VecEnv
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """A family of environments that share a prefix of the id and a set of options."""
+
+    name: str
+    prefix: str
+    """Of the env id; "" takes every id that no other suite claims."""
+    module: str
+    fields: frozenset[str] = frozenset()
+    """Fields of EnvConfig that take effect here, besides `id` and `num_envs`."""
+    packages: tuple[str, ...] = ()
+    """Import names that the module needs besides NumPy."""
+    install: str = ""
+    """The command that installs them."""
+
+
+SUITES: tuple[Suite, ...] = (
+    Suite(
+        name="atari",
+        prefix="ALE/",
+        module="envs.atari",
+        fields=frozenset(
+            {
+                "num_threads",
+                "max_episode_frames",
+                "sticky_actions",
+                "full_action_space",
+                "noop_max",
+                "life_loss_ends_episode",
+                "fire_reset",
+            }
+        ),
+        packages=("ale_py", "gymnasium"),
+        install="pip install -c constraints.txt ale-py gymnasium",
+    ),
+    Suite(name="cartpole", prefix="cartpole/", module="envs.cartpole"),
+    Suite(name="counting", prefix="counting/", module="envs.counting"),
+    Suite(
+        name="gymnasium",
+        prefix="",
+        module="envs.gym",
+        packages=("gymnasium",),
+        install="pip install -c constraints.txt gymnasium",
+    ),
+)
+"""Searched in order: the first whose prefix fits takes the id."""
+
+
+class _SuiteModule(Protocol):
+    def known_ids(self, config: EnvConfig) -> Collection[str]: ...
+
+    def make(self, config: EnvConfig, actor_id: int) -> VecEnv: ...
+
+
+def suite_of(env_id: str) -> Suite:
+    return next(suite for suite in SUITES if env_id.startswith(suite.prefix))
+
+
+def make_vec(config: EnvConfig, *, actor_id: int = 0) -> VecEnv:
+    """All `config.num_envs` slots of one actor.
+
+    `actor_id` tells suites of several levels which of them this actor plays. Raises EnvError for
+    an unknown id, a missing package, a setting without effect, or spaces that a policy cannot use.
+    """
+    check_env(config)
+    return _load(suite_of(config.id), config.id).make(config, actor_id)
+
+
+def check_env(config: EnvConfig) -> None:
+    """Raises EnvError if `config` names an unknown env or sets what cannot take effect; builds nothing."""
+    suite = suite_of(config.id)
+    for field in dataclasses.fields(EnvConfig):
+        if field.name in suite.fields or field.name in ("id", "num_envs"):
+            continue
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        value = getattr(config, field.name)
+        if value != default:
+            raise EnvError(
+                f"env.{field.name} = {value!r} cannot take effect: {config.id} belongs to the suite "
+                f"{suite.name!r}, which has no such setting; leave it at {default!r}"
+            )
+    known = _load(suite, config.id).known_ids(config)
+    if config.id not in known:
+        near = _near_ids(config)
+        raise EnvError(
+            f"env.id = {config.id!r}: the suite {suite.name!r} has no such environment; "
+            + (f"did you mean {' or '.join(near)}?" if near else f"it has, for example, {next(iter(known))}")
+        )
+
+
+def _near_ids(config: EnvConfig) -> list[str]:
+    """The most similar ids of all suites that are installed here."""
+    known: dict[str, str] = {}
+    for suite in SUITES:
+        try:
+            module = _load(suite, config.id)
+        except EnvError:
+            continue  # only a suggestion is at stake: what is not installed is not suggested
+        known |= {env_id.lower(): env_id for env_id in module.known_ids(config)}
+    return [known[name] for name in difflib.get_close_matches(config.id.lower(), known, n=3)]
+
+
+def env_spec(config: EnvConfig) -> EnvSpec:
+    """Shapes of `config`'s env, read off one slot that is closed again."""
+    env = make_vec(dataclasses.replace(config, num_envs=1))
+    env.close()
+    return env.spec
+
+
+def _load(suite: Suite, env_id: str) -> _SuiteModule:
+    try:
+        return cast(_SuiteModule, importlib.import_module(suite.module))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in suite.packages:
+            raise
+        raise EnvError(
+            f"env.id = {env_id!r} needs the package {error.name!r}, which is not installed: {suite.install}"
+        ) from error
