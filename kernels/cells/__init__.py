@@ -1,0 +1,29 @@
+"""Recurrent cores of a policy, as modules over the ops of this package."""
+
+from __future__ import annotations
+
+from kernels.cells.core import Core, State
+from kernels.cells.elstm import ELSTM
+from kernels.cells.lstm import LSTM
+from kernels.cells.none import Identity
+
+
+def make_core(name: str, input_size: int, hidden_size: int, forget_bias: float = 0.0) -> Core:
+    """The core that `policy.core` names: "none", "lstm" or "elstm".
+
+    forget_bias is the eLSTM's; ValueError if set for another core. "none" has no hidden units, and its
+    output is as wide as its input.
+    """
+    if forget_bias != 0.0 and name != "elstm":
+        raise ValueError(f"forget_bias = {forget_bias}: the core {name!r} has none, leave it at 0")
+    match name:
+        case "none":
+            return Identity(input_size)
+        case "lstm":
+            return LSTM(input_size, hidden_size)
+        case "elstm":
+            return ELSTM(input_size, hidden_size, forget_bias)
+    raise ValueError(f"core = {name!r}: choose one of 'none', 'lstm', 'elstm'")
+
+
+__all__ = ["ELSTM", "LSTM", "Core", "Identity", "State", "make_core"]

@@ -1,0 +1,61 @@
+"""The eLSTM of the paper: the recurrent op, and an output gate outside the recurrence."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from kernels.cells.core import Core, State, keep
+from kernels.elstm import Backend, ELSTMTrace, elstm
+
+
+class ELSTM(Core):
+    """State (c,), output h = sigm(W_o [x; c] + b_o) * c; equations 5 to 7 of arXiv 2305.19044.
+
+    The six recurrent parameters start as Normal(0, 0.1), the forget bias around `forget_bias`.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, forget_bias: float = 0.0) -> None:
+        super().__init__(input_size, hidden_size)
+        self.W_z = nn.Parameter(torch.empty(hidden_size, input_size))
+        self.W_f = nn.Parameter(torch.empty(hidden_size, input_size))
+        self.w_z = nn.Parameter(torch.empty(hidden_size))
+        self.w_f = nn.Parameter(torch.empty(hidden_size))
+        self.b_z = nn.Parameter(torch.empty(hidden_size))
+        self.b_f = nn.Parameter(torch.empty(hidden_size))
+        self.output_gate = nn.Linear(input_size + hidden_size, hidden_size)
+        for parameter in (self.W_z, self.W_f, self.w_z, self.w_f, self.b_z, self.b_f):
+            nn.init.normal_(parameter, std=0.1)
+        with torch.no_grad():
+            self.b_f += forget_bias
+
+    def initial_state(self, batch: int, device: torch.device | str | None = None) -> State:
+        return (self.b_z.new_zeros(batch, self.output_size, device=device),)
+
+    def initial_trace(self, batch: int, device: torch.device | str | None = None) -> ELSTMTrace:
+        device = self.b_z.device if device is None else device
+        return ELSTMTrace.zeros(batch, self.output_size, self.input_size, device, self.b_z.dtype)
+
+    def step(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+        c = keep(reset, x) * state[0]
+        z = torch.tanh(torch.addcmul(nn.functional.linear(x, self.W_z, self.b_z), self.w_z, c))
+        f = torch.sigmoid(torch.addcmul(nn.functional.linear(x, self.W_f, self.b_f), self.w_f, c))
+        c = torch.lerp(z, c, f)
+        return self._output(x, c), (c,)
+
+    def unroll(
+        self,
+        x: Tensor,
+        state: State,
+        reset: Tensor,
+        trace: ELSTMTrace | None = None,
+        backend: str = "auto",
+    ) -> tuple[Tensor, State, ELSTMTrace | None]:
+        weights = (self.W_z, self.W_f, self.w_z, self.w_f, self.b_z, self.b_f)
+        c, trace = elstm(x, *weights, state[0], reset, trace, cast("Backend", backend))
+        return self._output(x, c), (c[-1],), trace
+
+    def _output(self, x: Tensor, c: Tensor) -> Tensor:
+        return torch.sigmoid(self.output_gate(torch.cat([x, c], dim=-1))) * c
