@@ -1,0 +1,53 @@
+# Everything runs in .venv, which is made from pyproject.toml at the versions of constraints.txt.
+# PYTHON=... chooses the interpreter of a new .venv; ARGS=... goes to `make train` and `make bench` as it stands.
+
+PYTHON ?= python3.11 python3.12 python3
+EXTRAS := ray,atari,wandb,plot,test
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help train test lint bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make train   train on Atari Breakout by exact RTRL (the CPU preset where there is no GPU); ARGS='--seed 2'"
+	@echo "make test    run the test suite"
+	@echo "make lint    ruff, pyright and the import contracts"
+	@echo "make bench   measure throughput against the ceiling of this machine"
+	@echo "make clean   remove .venv, caches and build outputs; never runs/"
+
+train: $(STAMP)
+	@preset=$$($(BIN)/python -c "import torch; print('atari_breakout_rtrl' + '_cpu' * (not torch.cuda.is_available()))") \
+		&& set -x && exec $(BIN)/python launch.py train $$preset $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q --durations=15 -rs
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python launch.py bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
+
+# An interpreter is tried by running it: a name on PATH may be a shim of a version that is not there.
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python && exit 0; \
+	for python in $(PYTHON); do \
+		if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then \
+			set -x; exec "$$python" -m venv $(VENV); \
+		fi; \
+	done; \
+	echo "make: none of '$(PYTHON)' is a Python 3.11 or 3.12 with venv: install one, or name it: make PYTHON=/path/to/python3.11" >&2; \
+	exit 1
+	$(BIN)/python -m pip install --quiet -c constraints.txt ".[$(EXTRAS)]"
+	@touch $@
