@@ -1,0 +1,108 @@
+"""Fixtures for every test: seeds, poisoned memory, and the check that no process is left behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+SESSION_VARIABLE = "EVERTRACE_TEST_SESSION"
+GRACE_S = 10.0
+
+# Processes of the interpreter itself, which end with it and not before.
+OF_THE_INTERPRETER = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU, and torch sees none here")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for every reason to skip, so that a test that ran nowhere is seen."""
+    reports = terminalreporter.stats.get("skipped", [])
+    if not reports:
+        return
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports)
+    terminalreporter.section(f"{len(reports)} skipped, by reason")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:4d}  {reason}")
+
+
+@pytest.fixture(autouse=True)
+def seed() -> int:
+    """Seeds random, NumPy's global generator and torch before each test; the value, for generators."""
+    value = 1
+    random.seed(value)
+    np.random.seed(value)
+    torch.manual_seed(value)
+    return value
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fills what torch hands out uninitialised: NaN in floats, the largest value in integers, True in bools.
+
+    A kernel that leaves a lane unwritten then fails, where fresh memory might happen to hold zeros.
+    """
+    for owner, name in (
+        (torch, "empty"),
+        (torch, "empty_like"),
+        (torch, "empty_strided"),
+        (torch.Tensor, "new_empty"),
+        (torch.Tensor, "new_empty_strided"),
+    ):
+        monkeypatch.setattr(owner, name, _poisoned(getattr(owner, name)))
+
+
+def _poisoned(allocate: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def allocate_poisoned(*args: Any, **kwargs: Any) -> torch.Tensor:
+        tensor = allocate(*args, **kwargs)
+        with torch.no_grad():
+            if tensor.is_floating_point() or tensor.is_complex():
+                return tensor.fill_(float("nan"))
+            return tensor.fill_(True if tensor.dtype == torch.bool else torch.iinfo(tensor.dtype).max)
+
+    return allocate_poisoned
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_left_behind() -> Iterator[None]:
+    """Fails the last test if a process that a test started is alive at the end. It reports, and ends nothing.
+
+    They are known by a variable that they inherit, since a process whose parent has died is nobody's child.
+    """
+    token = uuid.uuid4().hex
+    os.environ[SESSION_VARIABLE] = token
+    yield
+    deadline = time.monotonic() + GRACE_S
+    while (left := _processes_of(token)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    del os.environ[SESSION_VARIABLE]
+    if left:
+        lines = "\n".join(f"  {pid}: {command}" for pid, command in sorted(left.items()))
+        pytest.fail(f"processes that the tests started are still alive:\n{lines}", pytrace=False)
+
+
+def _processes_of(token: str) -> dict[int, str]:
+    """Command lines by process id of the live processes, other than this one, that carry `token`."""
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            if process.pid == os.getpid() or process.environ().get(SESSION_VARIABLE) != token:
+                continue
+            command = " ".join(process.cmdline())
+        except (psutil.NoSuchProcess, psutil.AccessDenied):  # gone or a zombie meanwhile, or another user's
+            continue
+        if not any(name in command for name in OF_THE_INTERPRETER):
+            found[process.pid] = command
+    return found

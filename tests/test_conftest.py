@@ -1,0 +1,112 @@
+"""The suite's own guards: leftovers are reported, skips counted, fresh memory poisoned, seeds set."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+CONFTEST = Path(__file__).with_name("conftest.py")
+
+
+def run_pytest(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
+    """Runs a test file of its own under this suite's conftest, with nothing else configured."""
+    (folder / "conftest.py").write_text(CONFTEST.read_text(encoding="utf-8"))
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = gpu\n")
+    (folder / "test_planted.py").write_text(test)
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(folder)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+
+
+LEAVES_AN_ORPHAN = """
+import os, subprocess, sys
+import conftest
+conftest.GRACE_S = 0.1
+def test_leaves_an_orphan():
+    shell = f"{sys.executable} -c 'import time; time.sleep(100)' >/dev/null 2>&1 &"
+    subprocess.run(["sh", "-c", shell], check=True)
+"""
+
+
+def test_a_process_left_behind_fails_the_run(tmp_path: Path) -> None:
+    result = run_pytest(tmp_path, LEAVES_AN_ORPHAN)
+    found = re.search(r"still alive:\nE?\s+(\d+): .*time\.sleep\(100\)", result.stdout)
+    assert found is not None, result.stdout
+    pid = int(found[1])
+    assert "time.sleep(100)" in " ".join(psutil.Process(pid).cmdline())
+    os.kill(pid, signal.SIGTERM)
+    assert result.returncode == 1
+    assert "1 passed, 1 error" in result.stdout
+
+
+def test_a_process_that_was_waited_for_does_not(tmp_path: Path) -> None:
+    result = run_pytest(
+        tmp_path, "import subprocess\ndef test_waits():\n    subprocess.run(['true'], check=True)\n"
+    )
+    assert result.returncode == 0, result.stdout
+    assert "skipped" not in result.stdout
+
+
+def test_skips_are_counted_by_reason(tmp_path: Path) -> None:
+    test = """
+import pytest
+@pytest.mark.parametrize("i", range(3))
+def test_engine(i):
+    pytest.skip("no engine here")
+@pytest.mark.skipif(True, reason="wrong moon")
+def test_moon(): ...
+"""
+    result = run_pytest(tmp_path, test)
+    assert "4 skipped, by reason" in result.stdout
+    assert "   3  no engine here\n   1  wrong moon\n" in result.stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, so a gpu test runs")
+def test_gpu_tests_are_skipped_where_there_is_none(tmp_path: Path) -> None:
+    result = run_pytest(tmp_path, "import pytest\n@pytest.mark.gpu\ndef test_gpu():\n    assert False\n")
+    assert result.returncode == 0
+    assert "   1  needs a CUDA GPU, and torch sees none here" in result.stdout
+
+
+@pytest.mark.usefixtures("poison")
+def test_fresh_memory_is_poisoned() -> None:
+    source = torch.zeros(4, 3)
+    fresh = [
+        torch.empty(4, 3, dtype=torch.float64),
+        torch.empty_like(source),
+        torch.empty_strided((4, 3), (3, 1)),
+        source.new_empty(2),
+        source.new_empty_strided((2, 2), (2, 1)),
+    ]
+    assert all(tensor.isnan().all() for tensor in fresh)
+    assert torch.empty(3, dtype=torch.int32).eq(2**31 - 1).all()
+    assert torch.empty(3, dtype=torch.bool).all()
+
+
+def test_memory_is_not_poisoned_otherwise() -> None:
+    assert torch.empty.__name__ == "empty"
+    assert torch.Tensor.new_empty.__name__ == "new_empty"
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_every_test_starts_from_the_same_seed(which: int, seed: int) -> None:
+    drawn = (random.random(), float(np.random.random()), float(torch.rand(())))
+    expected = (
+        random.Random(seed).random(),
+        float(np.random.RandomState(seed).random_sample()),
+        float(torch.rand((), generator=torch.Generator().manual_seed(seed))),
+    )
+    assert drawn == expected
