@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.spec import EnvSpec, VecStep
+from envs.spec import EnvSpec, VecStep, check_actions
 from envs.streams import RandomStreams
 
 
@@ -61,7 +61,9 @@ class ArrayEnv:
 
     def step(self, actions: NDArray[np.int64]) -> VecStep:
         """Raises ValueError for a wrong shape or an action outside [0, num_actions)."""
-        self._check(actions)
+        if not self._ready:
+            raise ValueError(f"{self.spec.id}: call reset(seed) before step")
+        check_actions(self.spec, self.num_envs, actions)
         fresh = self._ended
         reward, terminated, truncated = self._advance(actions)
         if fresh.any():
@@ -77,19 +79,6 @@ class ArrayEnv:
         self, terminated: NDArray[np.bool_], truncated: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
         return terminated | truncated
-
-    def _check(self, actions: NDArray[np.int64]) -> None:
-        if not self._ready:
-            raise ValueError(f"{self.spec.id}: call reset(seed) before step")
-        if actions.shape != (self.num_envs,):
-            raise ValueError(
-                f"{self.spec.id}: actions have shape {list(actions.shape)}, expected [{self.num_envs}]"
-            )
-        if actions.min() < 0 or actions.max() >= self.spec.num_actions:
-            raise ValueError(
-                f"{self.spec.id}: actions {actions.min()} to {actions.max()}, expected 0 to "
-                f"{self.spec.num_actions - 1}"
-            )
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -3,6 +3,12 @@
 The rule is next-step autoreset. The final observation of an episode is an ordinary observation;
 the action given on it is ignored, and the step returns the first observation of the new episode
 with reward 0 and both flags False. An env that has no final observation repeats its last one.
+At most one of the two flags is True.
+
+One exception, Atari games whose lost lives terminate: there `terminated` without `game_over` means
+that the game plays on. The next step is a dummy to the learner but an ordinary one to the game:
+its action counts, and its reward belongs to the game's return. So a return is the sum of all
+rewards up to `game_over`.
 """
 
 from __future__ import annotations
@@ -77,3 +83,12 @@ class Resumable(Protocol):
     def state_dict(self) -> dict[str, NDArray[Any]]: ...
 
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None: ...
+
+
+def check_actions(spec: EnvSpec, num_envs: int, actions: NDArray[np.int64]) -> None:
+    """Raises ValueError unless `actions` is [num_envs] with values in [0, spec.num_actions)."""
+    if actions.shape != (num_envs,):
+        raise ValueError(f"{spec.id}: actions have shape {list(actions.shape)}, expected [{num_envs}]")
+    low, high = int(actions.min()), int(actions.max())
+    if low < 0 or high >= spec.num_actions:
+        raise ValueError(f"{spec.id}: actions {low} to {high}, expected 0 to {spec.num_actions - 1}")
