@@ -42,7 +42,7 @@ def forward_scan(
     u = torch.addmm(b.flatten(), x.reshape(T * B, D), W.flatten(0, 1).T).view(T, B, 2, N)
     c = x.new_empty(T, B, N)
     a = x.new_empty(T if derivatives else 0, B, N)
-    one, closed, scratch = x.new_ones(()), x.new_empty(B, N), x.new_empty(B, N)
+    one, closed, moved = x.new_ones(()), x.new_empty(B, N), x.new_empty(B, N)
     resets = reset.any(1).tolist() if x.device.type == "cpu" else [True] * T
     keep = (~reset)[:, :, None].to(x.dtype)
 
@@ -52,14 +52,16 @@ def forward_scan(
             c_prev = c_prev * keep[t]
         u[t].addcmul_(w, c_prev[:, None])
         z, f = u[t, :, 0].tanh_(), u[t, :, 1].sigmoid_()
-        torch.lerp(z, c_prev, f, out=c[t])  # f c_prev + (1 - f) z
+        torch.sub(c_prev, z, out=moved).mul_(f)
+        torch.add(z, moved, out=c[t])  # f c_prev + (1 - f) z
         if derivatives:
+            # u[t] turns from (z, f) into (zi, fi). Taking c - z for `moved` would cancel where f is small.
             torch.sub(one, f, out=closed)
-            torch.addcmul(f, w[1], torch.sub(c[t], z, out=scratch).mul_(closed), out=a[t])
-            # u[t] now turns from (z, f) into (zi, fi); fi = f (1 - f) (c_prev - z) = (1 - f) (c - z).
-            f.copy_(scratch)
-            torch.mul(z, z, out=scratch)
-            torch.addcmul(closed, closed, scratch, value=-1, out=z)
+            moved.mul_(closed)  # fi = f (1 - f) (c_prev - z)
+            torch.addcmul(f, w[1], moved, out=a[t])
+            f.copy_(moved)
+            torch.mul(z, z, out=moved)
+            torch.addcmul(closed, closed, moved, value=-1, out=z)  # zi = (1 - f) (1 - z^2)
             a[t].addcmul_(w[0], z)
             if resets[t]:
                 a[t].mul_(keep[t])

@@ -1,0 +1,165 @@
+"""The recurrent cores: acting equals learning, resets forget, weights move between training modes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kernels.cells import ELSTM, LSTM, Core, Identity, make_core
+
+NAMES = ["none", "lstm", "elstm"]
+T, B, D, N = 9, 4, 5, 6
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def make(name: str) -> Core:
+    return make_core(name, D, N).double()
+
+
+def random_state(core: Core) -> tuple[Tensor, ...]:
+    return tuple(torch.randn_like(s) for s in core.initial_state(B))
+
+
+def random_chunk() -> tuple[Tensor, Tensor]:
+    """Resets at the first and last step, in a row, and nowhere in the last column."""
+    reset = torch.zeros(T, B, dtype=torch.bool)
+    reset[[0, 3, 4, T - 1], [0, 1, 1, 2]] = True
+    return torch.randn(T, B, D, dtype=torch.float64), reset
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_acting_step_by_step_equals_the_unroll(name):
+    core, (x, reset) = make(name), random_chunk()
+    start = random_state(core)
+    with torch.no_grad():
+        h, final, _ = core.unroll(x, start, reset, core.initial_trace(B))
+        state, outputs = start, []
+        for t in range(T):
+            output, state = core.step(x[t], state, reset[t])
+            outputs.append(output)
+    torch.testing.assert_close(torch.stack(outputs), h, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(state, final, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unroll_may_be_cut_anywhere(name):
+    core, (x, reset) = make(name), random_chunk()
+    start, trace = random_state(core), core.initial_trace(B)
+    h, final, final_trace = core.unroll(x, start, reset, trace)
+    h_a, state, trace = core.unroll(x[:4], start, reset[:4], trace)
+    h_b, state, trace = core.unroll(x[4:], state, reset[4:], trace)
+    torch.testing.assert_close(torch.cat([h_a, h_b]), h, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(state, final, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(trace, final_trace, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sizes_dtypes_and_initial_values(name):
+    core = make_core(name, D, N)
+    assert core.input_size == D and core.output_size == (D if name == "none" else N)
+    state = core.initial_state(B)
+    assert all(s.shape == (B, N) and s.dtype == torch.float32 and not s.any() for s in state)
+    assert len(state) == {"none": 0, "lstm": 2, "elstm": 1}[name]
+    assert [s.device.type for s in core.initial_state(B, device="meta")] == ["meta"] * len(state)
+    trace = core.initial_trace(B)
+    assert (trace is None) == (name != "elstm")
+    if trace is not None:
+        assert trace.W_z.shape == (B, N, D) and trace.b_f.shape == (B, N)
+        assert core.double().initial_trace(B).W_z.dtype == torch.float64
+        assert core.initial_trace(B, device="meta").W_z.device.type == "meta"
+
+
+@pytest.mark.parametrize("name", ["lstm", "elstm"])
+def test_a_reset_forgets(name):
+    core, (x, reset) = make(name), random_chunk()
+    reset[4] = True
+    with torch.no_grad():
+        h, _, _ = core.unroll(x, random_state(core), reset)
+        h_fresh, _, _ = core.unroll(x[4:], core.initial_state(B), reset[4:])
+    torch.testing.assert_close(h[4:], h_fresh, rtol=0, atol=0)
+
+
+def test_lstm_equals_torchs_cell_with_states_zeroed_by_hand():
+    core, (x, reset) = make("lstm"), random_chunk()
+    assert isinstance(core, LSTM)
+    cell = nn.LSTMCell(D, N).double()
+    cell.load_state_dict({name.removesuffix("_l0"): value for name, value in core.lstm.state_dict().items()})
+    h, c = start = random_state(core)
+    expected = []
+    for t in range(T):
+        h, c = h.clone(), c.clone()
+        h[reset[t]], c[reset[t]] = 0, 0
+        h, c = cell(x[t], (h, c))
+        expected.append(h)
+    outputs, state, _ = core.unroll(x, start, reset)
+    torch.testing.assert_close(outputs, torch.stack(expected), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(state, (h, c), rtol=1e-12, atol=1e-12)
+    ours = torch.autograd.grad(outputs.square().sum(), list(core.parameters()))
+    theirs = torch.autograd.grad(torch.stack(expected).square().sum(), list(cell.parameters()))
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_elstm_gradients_with_the_output_gate_are_those_of_full_backpropagation(backend, autograd_states):
+    core, (x, reset) = make("elstm"), random_chunk()
+    assert isinstance(core, ELSTM)
+    weights = [core.W_z, core.W_f, core.w_z, core.w_f, core.b_z, core.b_f]
+    e = torch.randn(T, B, N, dtype=torch.float64)
+    c = autograd_states(x, weights, torch.zeros(B, N).double(), reset)
+    h_full = torch.sigmoid(core.output_gate(torch.cat([x, c], -1))) * c
+    truth = torch.autograd.grad((e * h_full)[5:].sum(), list(core.parameters()))
+
+    _, state, trace = core.unroll(x[:5], core.initial_state(B), reset[:5], core.initial_trace(B), backend)
+    detached = tuple(s.detach() for s in state)
+    h, _, _ = core.unroll(x[5:], detached, reset[5:], trace, backend)
+    ours = torch.autograd.grad((e[5:] * h).sum(), list(core.parameters()))
+    torch.testing.assert_close(h, h_full[5:], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ours, truth, rtol=1e-9, atol=1e-12)
+
+
+def test_elstm_starts_as_the_paper_says():
+    core = ELSTM(200, 300, forget_bias=2.0)
+    for name in ("W_z", "W_f", "w_z", "w_f", "b_z"):
+        parameter = core.get_parameter(name)
+        assert abs(parameter.mean().item()) < 0.03 and abs(parameter.std().item() - 0.1) < 0.015
+    assert abs(core.b_f.mean().item() - 2.0) < 0.03 and abs(core.b_f.std().item() - 0.1) < 0.015
+    bound = (200 + 300) ** -0.5
+    assert 0.9 * bound < core.output_gate.weight.abs().max().item() <= bound
+
+
+def test_parameter_names_stay():
+    gates = {"W_z", "W_f", "w_z", "w_f", "b_z", "b_f", "output_gate.weight", "output_gate.bias"}
+    assert set(make("elstm").state_dict()) == gates
+    assert set(make("lstm").state_dict()) == {
+        f"lstm.{kind}_{gate}_l0" for kind in ("weight", "bias") for gate in ("ih", "hh")
+    }
+    assert not make("none").state_dict()
+
+
+@pytest.mark.parametrize("name", ["none", "lstm"])
+def test_a_trace_that_cannot_take_effect_is_refused(name):
+    core, (x, reset) = make(name), random_chunk()
+    with pytest.raises(ValueError, match=r"^trace was given, but (LSTM|Identity) is trained by TBPTT"):
+        core.unroll(x, random_state(core), reset, make("elstm").initial_trace(B))
+
+
+def test_make_core_refuses_what_it_cannot_do():
+    with pytest.raises(ValueError, match=r"^core = 'gru': choose one of"):
+        make_core("gru", D, N)
+    with pytest.raises(ValueError, match=r"^forget_bias = 1.0: the core 'lstm' has none"):
+        make_core("lstm", D, N, forget_bias=1.0)
+    with pytest.raises(ValueError, match=r"^input_size = 0"):
+        Identity(0)
+    with pytest.raises(ValueError, match=r"^hidden_size = 0"):
+        make_core("elstm", D, 0)
+
+
+def test_lstm_names_shapes_that_do_not_fit():
+    core, (x, reset) = make("lstm"), random_chunk()
+    with pytest.raises(ValueError, match=r"expected \[T, B, D\] and \[T, B\]"):
+        core.unroll(x, random_state(core), reset[:-1])
