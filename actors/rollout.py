@@ -23,6 +23,8 @@ class EpisodeStats:
     episodic_length: int
     """Agent steps."""
     level: str
+    slot: int
+    """Env slot of the actor."""
     ended_by: Literal["termination", "truncation"]
 
 
@@ -70,7 +72,7 @@ class Rollout:
 
     def validate(self) -> None:
         """Raises ValueError naming the first field whose shape, type or values are wrong."""
-        T, E = self.action.shape  # noqa: N806
+        T, E = self.action.shape
         expected: dict[str, tuple[tuple[int, ...], str]] = {
             "reward": ((T + 1, E), "float32"),
             "terminated": ((T + 1, E), "bool"),

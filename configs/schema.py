@@ -15,10 +15,11 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-Encoder = Literal["mlp", "shallow", "nature", "deep"]
+Encoder = Literal["none", "mlp", "shallow", "nature", "deep"]
 Core = Literal["none", "lstm", "elstm"]
 Credit = Literal["rtrl", "tbptt"]
 RewardClipping = Literal["abs_one", "none"]
+Optimizer = Literal["rmsprop", "adam"]
 Runtime = Literal["ray", "inline"]
 WandbMode = Literal["online", "offline", "disabled"]
 
@@ -176,6 +177,9 @@ class Config:
     batch_size: int = 32
     """B: rollout columns (streams) of one learner batch."""
 
+    max_policy_lag: int | None = None
+    """Rollouts acted by weights older than this many updates are dropped (and counted); None keeps all."""
+
     credit: Credit = "rtrl"
     """`rtrl`: exact RTRL of the core (eLSTM only); `tbptt`: credit is cut at the unroll boundary."""
     discounting: float = 0.99
@@ -188,12 +192,16 @@ class Config:
     clip_c_threshold: float | None = 1.0
     lambda_: float = 1.0
 
+    optimizer: Optimizer = "rmsprop"
+    """`rmsprop` as in the papers, or `adam` (with betas 0.9 and 0.999)."""
     learning_rate: float = 6e-4
+    """Falls linearly to 0 at total_steps."""
     alpha: float = 0.99
-    """RMSprop's decay of the squared gradient."""
+    """RMSprop: decay of the squared gradient."""
     epsilon: float = 0.01
-    """RMSprop's epsilon, added outside the square root."""
+    """Added to the root of the squared gradient's average (outside the square root)."""
     momentum: float = 0.0
+    """RMSprop only."""
     grad_norm_clipping: float = 40.0
 
     log_interval_s: float = 2.0
@@ -211,6 +219,12 @@ class Config:
         for name in ("clip_rho_threshold", "clip_pg_rho_threshold", "clip_c_threshold"):
             value = getattr(self, name)
             _require(value is None or value > 0, name, value, "must be positive, or None for no clip")
+        _require(
+            self.max_policy_lag is None or self.max_policy_lag >= 1,
+            "max_policy_lag",
+            self.max_policy_lag,
+            "at least 1, or None to keep every rollout",
+        )
         _require(0 <= self.discounting <= 1, "discounting", self.discounting, "lies in [0, 1]")
         _require(0 <= self.lambda_ <= 1, "lambda_", self.lambda_, "lies in [0, 1]")
         _require(0 < self.alpha < 1, "alpha", self.alpha, "lies in (0, 1)")
@@ -219,6 +233,12 @@ class Config:
             "time_limit_s",
             self.time_limit_s,
             "must be positive, or None for no limit",
+        )
+        _require(
+            self.optimizer == "rmsprop" or self.momentum == 0.0,
+            "momentum",
+            self.momentum,
+            "has no effect with optimizer = 'adam'; set it to 0",
         )
         _require(
             self.credit == "tbptt" or self.policy.core == "elstm",
@@ -269,7 +289,9 @@ def _build(cls: type[Any], data: object, path: str) -> Any:
     hints = get_type_hints(cls)
     unknown = sorted(set(data) - set(hints))
     if unknown:
-        raise ConfigError(f"{path}: unknown field {unknown[0]!r}; {cls.__name__} has {', '.join(sorted(hints))}")
+        raise ConfigError(
+            f"{path}: unknown field {unknown[0]!r}; {cls.__name__} has {', '.join(sorted(hints))}"
+        )
     values = {name: _coerce(hints[name], value, f"{path}.{name}") for name, value in data.items()}
     missing = [
         f.name

@@ -1,0 +1,86 @@
+"""Evaluation: whole games by a fixed policy, recurrent state threaded, returns raw and unclipped.
+
+Every slot plays its own quota of games, fixed beforehand. Counting the first games to finish
+instead would favour short ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from actors.collect import Collector
+from actors.inference import LocalInference
+from actors.policy import Policy
+from actors.rollout import EpisodeStats
+from configs.schema import Config
+from envs.make import make_vec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Games played, and their statistics."""
+
+    episodes: list[EpisodeStats]
+    greedy: bool
+    seed: int
+
+    @property
+    def returns(self) -> list[float]:
+        return [episode.episodic_return for episode in self.episodes]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.returns))
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over games, with Bessel's correction; 0 for one game."""
+        return float(np.std(self.returns, ddof=1)) if len(self.returns) > 1 else 0.0
+
+    @property
+    def standard_error(self) -> float:
+        return self.std / len(self.returns) ** 0.5
+
+    def to_json(self) -> dict[str, object]:
+        """What `eval --json` writes."""
+        return {
+            "episodes": len(self.episodes),
+            "episodic_return_mean": self.mean,
+            "episodic_return_std": self.std,
+            "returns": self.returns,
+            "lengths": [episode.episodic_length for episode in self.episodes],
+            "greedy": self.greedy,
+            "seed": self.seed,
+        }
+
+
+def evaluate(config: Config, policy: Policy, *, episodes: int, greedy: bool, seed: int) -> Evaluation:
+    """Plays `episodes` games of `config.env` with `policy` on the CPU.
+
+    Raises ValueError for a number of games below 1, EnvError where the env cannot be made.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes = {episodes}: needs at least 1")
+    env = make_vec(config.env)
+    quota = np.full(env.num_envs, episodes // env.num_envs)
+    quota[: episodes % env.num_envs] += 1
+    collector = Collector(
+        env,
+        LocalInference(policy, None, seed=seed, greedy=greedy),
+        unroll_length=1,
+        actor_id=0,
+        incarnation=seed,
+        env_seed=seed,
+    )
+    played: list[EpisodeStats] = []
+    try:
+        while quota.any():
+            for episode in collector.collect().episodes:
+                if quota[episode.slot] > 0:
+                    quota[episode.slot] -= 1
+                    played.append(episode)
+    finally:
+        collector.close()
+    return Evaluation(episodes=played, greedy=greedy, seed=seed)

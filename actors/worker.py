@@ -1,0 +1,29 @@
+"""The Ray actor that steps envs: one process, E env slots, its own copy of the policy on the CPU."""
+
+from __future__ import annotations
+
+import os
+
+import ray
+import torch
+
+from actors.collect import make_collector
+from actors.rollout import Rollout
+from actors.weights import WeightSource
+from configs.schema import Config
+
+
+@ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
+class RolloutWorker:
+    """Collects rollouts on request. It never restarts itself: the fleet starts a new incarnation."""
+
+    def __init__(self, config_json: str, source: WeightSource, actor_id: int, incarnation: int) -> None:
+        config = Config.from_json(config_json)
+        torch.set_num_threads(config.env.num_threads)
+        self._collector = make_collector(config, source, actor_id, incarnation)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def collect(self) -> Rollout:
+        return self._collector.collect()

@@ -1,0 +1,29 @@
+"""CartPole presets for quick checks: `cartpole_{rtrl,tbptt,lstm,feedforward}`, velocities hidden.
+
+Without velocities the pole can be held up only by a policy that remembers; a feedforward one
+fails. `cartpole_full_feedforward` sees everything.
+"""
+
+from __future__ import annotations
+
+from configs.schema import Config, EnvConfig, PolicyConfig, RayConfig
+from configs.variants import VARIANTS
+
+
+def cartpole(variant: str, env_id: str = "cartpole/masked") -> Config:
+    arm = VARIANTS[variant]
+    return Config(
+        preset=f"cartpole_{variant}",
+        env=EnvConfig(id=env_id, num_envs=16),
+        policy=PolicyConfig(encoder="mlp", features=64, core=arm["core"], hidden_size=64, forget_bias=1.0),
+        ray=RayConfig(object_store_mib=256, rollouts_in_flight=1),
+        credit=arm["credit"],
+        num_actors=2,
+        unroll_length=20,
+        batch_size=32,
+        total_steps=1_500_000,
+        learner_threads=1,
+        discounting=0.99,
+        reward_clipping="none",
+        entropy_cost=0.01,
+    )

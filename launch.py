@@ -1,0 +1,223 @@
+"""Evertrace from the command line: parse, build, run, close.
+
+    launch.py train PRESET [--field value ...]        a new run
+    launch.py train --resume RUN_DIR [--field ...]    go on with one; the command line wins
+    launch.py eval RUN_DIR [--episodes N] [--sampled] [--seed S] [--json FILE]
+    launch.py bench [PRESET] [--json FILE] [--seconds S]   the bottleneck on this machine
+    launch.py doctor [--json FILE]                    what is installed, which suites can run
+
+The data of a training run:
+
+    actors/  one RolloutWorker an actor              learner/  this process
+    +-------------------------------+                +---------------------------------------+
+    | envs -> x_t, r_t, done_t      |    Rollout     | Batcher -> Batch -> Learner.update    |
+    |   ^                           | -------------> |   TraceBank: a row of traces a stream |
+    |   +-- action -- Policy.step   |  object store  |   V-trace, gradient, RMSprop          |
+    |       (recurrent state only)  | <------------- | Publisher: weights by version         |
+    +-------------------------------+  WeightSource  | Metrics -> sinks; checkpoints         |
+                                                     +---------------------------------------+
+
+Exit codes: 0 done, 1 a run that failed, 2 a bad command line or config.
+SIGTERM or the first Ctrl-C: a checkpoint, then a clean end. The second: at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import tyro
+
+from actors.cluster import ray_session
+from actors.evaluate import evaluate
+from actors.fleet import FleetError, make_fleet
+from actors.policy import Policy
+from configs.presets import preset, preset_patterns
+from configs.schema import Config, ConfigError
+from envs.make import check_env, env_spec
+from envs.spec import EnvError
+from learner import checkpoint
+from learner.checkpoint import CheckpointError
+from learner.learner import Learner, LearnerError, resolve_device, seed_everything
+from learner.loop import StopFlag, TrainLoop
+from learner.progress import ProgressView
+from learner.publish import make_publisher
+from learner.run_dir import RunDir, RunDirError
+from learner.sinks import MultiSink, SinkError, open_sinks
+
+BAD_INPUT = (ConfigError, EnvError, RunDirError)
+FAILURES = (FleetError, LearnerError, CheckpointError, SinkError)
+
+
+def train(arguments: list[str]) -> int:
+    with ExitStack() as stack:
+        resumed: RunDir | None = None
+        if arguments[:1] == ["--resume"]:
+            if len(arguments) < 2:
+                raise ConfigError("train --resume needs a run directory")
+            resumed = RunDir.open(arguments[1])
+            stack.callback(resumed.release)
+            base, rest = Config.from_json(resumed.config_path.read_text()), arguments[2:]
+        elif arguments and not arguments[0].startswith("-"):
+            base, rest = preset(arguments[0]), arguments[1:]
+        else:
+            print(
+                f"usage: launch.py train PRESET [--field value ...]\npresets: {'; '.join(preset_patterns())}"
+            )
+            return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
+        config = tyro.cli(Config, default=base, args=rest, prog="launch.py train")
+        return run(config, resumed, stack)
+
+
+def run(config: Config, resumed: RunDir | None, stack: ExitStack) -> int:
+    """Builds and runs one training run. Nothing on disk changes until all input was found good."""
+    check_env(config.env)
+    spec = env_spec(config.env)
+    device = resolve_device(config.device)
+    if config.learner_threads:
+        torch.set_num_threads(config.learner_threads)
+    seed_everything(config.seed)
+    learner = Learner(Policy(spec, config.policy), config, device)
+    state = None
+    if resumed is not None:
+        state = load_state(resumed)
+        learner.load_state_dict(state)
+    run_dir = resumed
+    if run_dir is None:
+        run_dir = RunDir.create(config.run_dir, config.preset, config.seed)
+        stack.callback(run_dir.release)
+    config = dataclasses.replace(config, run_dir=str(run_dir.path))
+    run_dir.save_config(config.to_json())
+
+    sinks = open_sinks(
+        config.wandb,
+        run_dir.path,
+        json.loads(config.to_json()),
+        resume_step=learner.global_step if resumed is not None else None,
+    )
+    progress = ProgressView(config.total_steps, run_dir.path, title=config.preset)
+    sink = MultiSink([sinks, progress])
+    exit_code = 1
+    stack.callback(lambda: sink.close(exit_code))
+    stop = stop_on_signals(stack)
+    if config.runtime == "ray":
+        stack.enter_context(ray_session(config.ray, config.num_actors))
+    publisher = make_publisher(config.runtime)
+    stack.callback(publisher.close)
+    publisher.publish(learner.policy, learner.updates)
+    fleet = make_fleet(config, publisher.source, start_step=learner.global_step)
+    stack.callback(fleet.close)
+    loop = TrainLoop(
+        config,
+        learner,
+        fleet,
+        publisher,
+        sink,
+        run_dir.checkpoints_path,
+        frames_per_step=spec.frames_per_step,
+        stop=stop,
+    )
+    if state is not None:
+        loop.resume(state)
+    reason = loop.run()
+    exit_code = 0
+    progress.close()
+    print(f"{reason}: {learner.global_step:,} steps, {learner.updates:,} updates, saved in {run_dir.path}")
+    return 0
+
+
+def load_state(run_dir: RunDir) -> dict[str, Any]:
+    """The newest usable checkpoint of a run; damaged ones are named and passed over."""
+    loaded = checkpoint.load_latest(run_dir.checkpoints_path)
+    for message in loaded.refused:
+        print(f"checkpoint refused: {message}", file=sys.stderr)
+    meta: Any = loaded.meta
+    return checkpoint.join_state(meta["state"], loaded.tensors)
+
+
+def stop_on_signals(stack: ExitStack) -> StopFlag:
+    """SIGTERM and the first SIGINT ask for a clean end; the second SIGINT ends the process."""
+    stop = StopFlag()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if stop.reason is not None and number == signal.SIGINT:
+            os._exit(130)
+        stop.reason = f"stopped by {signal.Signals(number).name}"
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        stack.callback(signal.signal, number, signal.signal(number, ask))
+    return stop
+
+
+def evaluate_run(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="launch.py eval", description="Plays whole games of a run.")
+    parser.add_argument("run_dir", help="directory of a run that has a checkpoint")
+    parser.add_argument("--episodes", type=int, default=30)
+    parser.add_argument("--sampled", action="store_true", help="sample actions instead of taking the best")
+    parser.add_argument("--random", action="store_true", help="the untrained policy, sampled: a baseline")
+    parser.add_argument("--seed", type=int, default=1000)
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
+    options = parser.parse_args(arguments)
+    run_dir = RunDir.open(options.run_dir, exclusive=False)
+    config = Config.from_json(run_dir.config_path.read_text())
+    check_env(config.env)
+    seed_everything(options.seed)
+    policy = Policy(env_spec(config.env), config.policy)
+    if not options.random:
+        policy.load_state_dict(load_state(run_dir)["policy"])
+    greedy = not (options.sampled or options.random)
+    result = evaluate(config, policy, episodes=options.episodes, greedy=greedy, seed=options.seed)
+    print(
+        f"{config.env.id}: return {result.mean:.2f} +- {result.standard_error:.2f} (standard error, "
+        f"{len(result.episodes)} games, {'greedy' if greedy else 'sampled'}, std {result.std:.2f}, "
+        f"sticky actions {config.env.sticky_actions:g})"
+    )
+    if options.json is not None:
+        options.json.write_text(json.dumps(result.to_json(), indent=2) + "\n")
+    return 0
+
+
+def bench(arguments: list[str]) -> int:
+    from benchmarks.system import main as benchmark  # needed by this verb only
+
+    return benchmark(arguments)
+
+
+def doctor(arguments: list[str]) -> int:
+    from envs.doctor import main as diagnose  # needed by this verb only
+
+    return diagnose(arguments)
+
+
+VERBS = {"train": train, "eval": evaluate_run, "bench": bench, "doctor": doctor}
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print((__doc__ or "").split("The data of")[0].rstrip())
+        return 0 if arguments else 2
+    verb = VERBS.get(arguments[0])
+    if verb is None:
+        print(f"launch.py: unknown verb {arguments[0]!r}; choose one of {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    try:
+        return verb(arguments[1:])
+    except BAD_INPUT as error:
+        print(f"launch.py {arguments[0]}: {error}", file=sys.stderr)
+        return 2
+    except FAILURES as error:
+        print(f"launch.py {arguments[0]} failed: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,141 @@
+"""Rollouts in, batches out: at most one rollout of a stream a batch, oldest first.
+
+Two rollouts of one stream in one batch would start from the same trace, and the second one's would be
+wrong; so the second one waits for the next batch. Streams of one actor travel together, and so a
+batch is a choice of actors.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from actors.rollout import EpisodeStats, Rollout
+from configs.schema import Config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """B columns, time-major, on the learner's device. Shapes as in `Rollout`, with B for E."""
+
+    observation: Tensor
+    reward: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    reset: Tensor
+    action: Tensor
+    behaviour_logits: Tensor
+    previous_action: Tensor
+    """[T+1, B]: the action before each observation."""
+    initial_state: tuple[Tensor, ...]
+    streams: list[StreamPiece]
+    episodes: list[EpisodeStats]
+    policy_version_min: NDArray[np.int64]
+    """[B]: oldest weights that acted in the column."""
+    wait_ms: float
+    """Mean time that the batch's rollouts waited in the batcher."""
+
+    @property
+    def num_steps(self) -> int:
+        return self.action.numel()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPiece:
+    """Which streams, and which piece of their history, some columns of a batch hold."""
+
+    actor_id: int
+    incarnation: int
+    sequence_number: int
+    num_streams: int
+
+
+class Batcher:
+    """Holds rollouts until a batch is full."""
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        self._num_streams = config.env.num_envs
+        self._rollouts_per_batch = config.batch_size // self._num_streams
+        self._unroll_length = config.unroll_length
+        self._max_policy_lag = config.max_policy_lag
+        self._device = device
+        self.dropped = 0
+        """Rollouts refused because their weights were too old; their streams' traces start anew."""
+        self._waiting: deque[tuple[Rollout, float]] = deque()
+        self._staging: dict[str, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, rollout: Rollout, version: int) -> None:
+        """`version`: the learner's present weights. Raises ValueError for a rollout that does not fit."""
+        if (rollout.unroll_length, rollout.num_streams) != (self._unroll_length, self._num_streams):
+            raise ValueError(
+                f"rollout of actor {rollout.actor_id} is {rollout.unroll_length} steps x "
+                f"{rollout.num_streams} streams, expected {self._unroll_length} x {self._num_streams}"
+            )
+        if self._max_policy_lag is not None and version - rollout.policy_version_min > self._max_policy_lag:
+            self.dropped += 1
+            return
+        self._waiting.append((rollout, time.perf_counter()))
+
+    def next_batch(self) -> Batch | None:
+        """The next batch, or None while it cannot be filled."""
+        chosen: dict[int, tuple[Rollout, float]] = {}
+        rest: deque[tuple[Rollout, float]] = deque()
+        for item in self._waiting:
+            actor_id = item[0].actor_id
+            if len(chosen) == self._rollouts_per_batch or actor_id in chosen:
+                rest.append(item)
+            else:
+                chosen[actor_id] = item
+        if len(chosen) < self._rollouts_per_batch:
+            return None
+        self._waiting = rest
+        now = time.perf_counter()
+        wait_ms = 1e3 * sum(now - arrived for _, arrived in chosen.values()) / len(chosen)
+        return self._stack([rollout for rollout, _ in chosen.values()], wait_ms)
+
+    def _stack(self, rollouts: list[Rollout], wait_ms: float) -> Batch:
+        previous = [np.concatenate([r.previous_action[None], r.action]) for r in rollouts]
+        return Batch(
+            **{
+                name: self._join(name, [getattr(r, name) for r in rollouts], axis=1)
+                for name in ("observation", "reward", "terminated", "truncated", "reset", "action")
+            },
+            behaviour_logits=self._join("behaviour_logits", [r.behaviour_logits for r in rollouts], axis=1),
+            previous_action=self._join("previous_action", previous, axis=1),
+            initial_state=tuple(
+                self._join(f"initial_state/{i}", [r.initial_state[i] for r in rollouts], axis=0)
+                for i in range(len(rollouts[0].initial_state))
+            ),
+            streams=[
+                StreamPiece(r.actor_id, r.incarnation, r.sequence_number, r.num_streams) for r in rollouts
+            ],
+            episodes=[episode for r in rollouts for episode in r.episodes],
+            policy_version_min=np.repeat([r.policy_version_min for r in rollouts], self._num_streams),
+            wait_ms=wait_ms,
+        )
+
+    def _join(self, name: str, arrays: list[NDArray[Any]], axis: int) -> Tensor:
+        """Joins columns in a host buffer (pinned for a GPU) and copies it to the device.
+
+        The buffer is reused: a batch is valid until the next one is asked for.
+        """
+        shape = list(arrays[0].shape)
+        shape[axis] = sum(array.shape[axis] for array in arrays)
+        dtype = torch.from_numpy(np.empty(0, arrays[0].dtype)).dtype
+        on_gpu = self._device.type == "cuda"
+        buffer = self._staging.get(name)
+        if buffer is None or list(buffer.shape) != shape or buffer.dtype != dtype:
+            buffer = torch.empty(shape, dtype=dtype, pin_memory=on_gpu)
+            self._staging[name] = buffer
+        np.concatenate(arrays, axis=axis, out=buffer.numpy())
+        return buffer.to(self._device, non_blocking=True) if on_gpu else buffer

@@ -1,0 +1,203 @@
+"""One learner update: batch in, weights moved, traces carried on, metrics out.
+
+    batch --unroll (trace rows of its streams)--> logits, values --V-trace loss--> gradient
+          --global-norm clip--> RMSprop (rate falls linearly to 0 over total_steps)
+    trace after the unroll --> back into its rows of the bank
+
+With credit = "rtrl" the core's gradient is exact real-time recurrent learning for weights frozen
+within the unroll. The traces carried between unrolls were accumulated under the weights of earlier
+updates (and the recurrent state under the actors' weights): they are stale by that much.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from actors.policy import Policy
+from configs.schema import Config, ConfigError
+from learner.batcher import Batch
+from learner.diagnostics import rtrl_diagnostics
+from learner.loss import Loss, actor_critic_loss
+from learner.timing import Stopwatch
+from learner.trace_bank import TraceBank
+
+
+class LearnerError(RuntimeError):
+    """Training cannot go on: the loss or the gradient is not finite. The weights were not touched."""
+
+
+class Learner:
+    """Owns the weights, the optimiser, the trace bank and the counters."""
+
+    def __init__(self, policy: Policy, config: Config, device: torch.device) -> None:
+        self.policy = policy.to(device).train()
+        self.config = config
+        self.device = device
+        self.updates = 0
+        """Updates done; also the version of the weights."""
+        self.global_step = 0
+        """Agent steps learned from, T * B an update."""
+        self.trace_breaks = 0
+        """Streams whose trace was dropped because their history broke off."""
+        self.optimizer = make_optimizer(self.policy, config)
+        self.bank: TraceBank | None = None
+        if config.credit == "rtrl":
+            zero = self.policy.initial_trace(config.num_actors * config.env.num_envs)
+            self.bank = TraceBank(zero, num_streams=config.env.num_envs)
+
+    @property
+    def learning_rate(self) -> float:
+        """At this step: falls linearly from the configured rate to 0 at total_steps."""
+        return self.config.learning_rate * max(0.0, 1.0 - self.global_step / self.config.total_steps)
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """One gradient step. Returns the metrics of `learner.metrics` that it can tell.
+
+        Raises LearnerError, before any weight or trace moves, where the loss or gradient is not finite.
+        """
+        watch = Stopwatch(self.device)
+        diagnose = self.bank is not None and self.updates % self.config.diagnostics_interval == 0
+        rows = trace = None
+        if self.bank is not None:
+            rows, breaks = self.bank.rows(batch.streams)
+            self.trace_breaks += breaks
+            trace = self.bank.gather(rows)
+        state = batch.initial_state
+        if diagnose:
+            state = tuple(tensor.clone().requires_grad_() for tensor in state)
+        unroll = self.policy.unroll(
+            batch.observation, batch.reward, batch.reset, state, batch.previous_action, trace
+        )
+        loss = actor_critic_loss(unroll, batch, self.config)
+        watch.lap("forward")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        grad_norm = torch.nn.utils.get_total_norm(self._gradients())
+        watch.lap("backward")
+        self._require_finite(loss, grad_norm)
+        diagnosis: dict[str, float] = {}
+        if diagnose:
+            assert state[0].grad is not None
+            diagnosis = rtrl_diagnostics(self.policy.core, trace, state[0].grad)
+        torch.nn.utils.clip_grads_with_norm_(
+            self.policy.parameters(), self.config.grad_norm_clipping, grad_norm
+        )
+        learning_rate = self.learning_rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        if self.bank is not None and rows is not None:
+            self.bank.scatter(rows, unroll.trace)
+        watch.lap("optimizer")
+        lag = self.updates - batch.policy_version_min
+        self.updates += 1
+        self.global_step += batch.num_steps
+        return {
+            **_loss_metrics(loss, grad_norm),
+            **diagnosis,
+            **watch.metrics(),
+            "lag/policy_version_mean": float(lag.mean()),
+            "lag/policy_version_max": float(lag.max()),
+            "charts/learning_rate": learning_rate,
+            "charts/updates": self.updates,
+            "rtrl/trace_breaks": self.trace_breaks,
+        }
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self.policy.parameters() if p.grad is not None]
+
+    def _require_finite(self, loss: Loss, grad_norm: Tensor) -> None:
+        total, norm = loss.total.item(), grad_norm.item()
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            raise LearnerError(
+                f"update {self.updates} at step {self.global_step}: loss {total}, gradient norm {norm} "
+                f"(policy {float(loss.policy)}, baseline {float(loss.baseline)}); lower learning_rate or grad_norm_clipping, and check the env's rewards and observations"
+            )
+
+    # --- checkpoints ---------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nested tensors and plain numbers; no pickled objects."""
+        return {
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "optimizer_name": self.config.optimizer,
+            "traces": None if self.bank is None else self.bank.state_dict(),
+            "counters": {
+                "updates": self.updates,
+                "global_step": self.global_step,
+                "trace_breaks": self.trace_breaks,
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Weights, optimiser and counters; the traces are `load_traces`' part.
+
+        Raises ConfigError for the state of another network or optimiser; nothing has changed then.
+        """
+        mine = {name: tuple(t.shape) for name, t in self.policy.state_dict().items()}
+        theirs = {name: tuple(t.shape) for name, t in state["policy"].items()}
+        if mine != theirs:
+            name = sorted(set(mine.items()) ^ set(theirs.items()))[0][0]
+            raise ConfigError(
+                f"the checkpoint is of another network: {name} is {theirs.get(name, 'absent')} there and "
+                f"{mine.get(name, 'absent')} here; resume with the policy and env settings of the saved run"
+            )
+        if state["optimizer_name"] != self.config.optimizer:
+            raise ConfigError(
+                f"optimizer = {self.config.optimizer!r}: the saved run used {state['optimizer_name']!r}, "
+                "whose moments do not fit; resume with the same optimizer"
+            )
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, value in state["counters"].items():
+            setattr(self, name, int(value))
+
+    def load_traces(self, state: dict[str, Any]) -> None:
+        """Right only where the same streams go on."""
+        if self.bank is not None and state["traces"] is not None:
+            self.bank.load_state_dict(state["traces"])
+
+
+def make_optimizer(policy: Policy, config: Config) -> torch.optim.Optimizer:
+    if config.optimizer == "adam":
+        return torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=config.epsilon)
+    return torch.optim.RMSprop(
+        policy.parameters(),
+        lr=config.learning_rate,
+        alpha=config.alpha,
+        eps=config.epsilon,
+        momentum=config.momentum,
+    )
+
+
+def _loss_metrics(loss: Loss, grad_norm: Tensor) -> dict[str, float]:
+    """One transfer from the device. Losses are means over valid steps, to compare across batch sizes."""
+    values = torch.stack([*loss, grad_norm]).tolist()
+    named = dict(zip((*Loss._fields, "grad_norm"), values, strict=True))
+    steps = max(named["valid_steps"], 1.0)
+    losses = {f"losses/{name}": named[name] / steps for name in ("total", "policy", "baseline", "entropy")}
+    vtrace = {f"vtrace/{name}": named[name] for name in ("rho_mean", "rho_clip_frac", "c_mean")}
+    return {**losses, **vtrace, "losses/grad_norm": named["grad_norm"]}
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is the first GPU, else the CPU. Raises ValueError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device = {name!r} cannot be used here ({error}); use auto or cpu") from error
+    return device
+
+
+def seed_everything(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)

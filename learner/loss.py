@@ -1,0 +1,82 @@
+"""The V-trace actor-critic loss (IMPALA, arXiv 1802.01561, section 4.2), on plain tensors.
+
+Sums over T and B, as in the paper. A dummy step (one taken on the last observation of an episode,
+whose action the env ignored) carries no loss, and the V-trace recursion is cut there.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from actors.policy import PolicyUnroll
+from configs.schema import Config
+from kernels.vtrace import vtrace
+from learner.batcher import Batch
+
+
+class Loss(NamedTuple):
+    """Scalars. The three parts are sums over valid steps, before their costs are applied."""
+
+    total: Tensor
+    """policy + baseline_cost * baseline - entropy_cost * entropy; what is differentiated."""
+    policy: Tensor
+    baseline: Tensor
+    """Half the squared distance to the V-trace targets."""
+    entropy: Tensor
+    """Of the policy, in nats."""
+    rho_mean: Tensor
+    """Mean importance ratio pi / mu over valid steps, before clipping."""
+    rho_clip_frac: Tensor
+    """Share of valid steps whose ratio was clipped."""
+    c_mean: Tensor
+    valid_steps: Tensor
+
+
+def clip_reward(reward: Tensor, clipping: str) -> Tensor:
+    return reward.clamp(-1.0, 1.0) if clipping == "abs_one" else reward
+
+
+def actor_critic_loss(unroll: PolicyUnroll, batch: Batch, config: Config) -> Loss:
+    """Truncation bootstraps from the value of the true last observation; termination does not."""
+    ended = batch.terminated | batch.truncated
+    valid = (~ended[:-1]).to(unroll.logits.dtype)
+    log_pi = torch.log_softmax(unroll.logits, dim=-1)
+    action = batch.action.unsqueeze(-1)
+    log_prob = log_pi.gather(-1, action).squeeze(-1)
+    log_mu = torch.log_softmax(batch.behaviour_logits, dim=-1).gather(-1, action).squeeze(-1)
+    log_rho = (log_prob - log_mu).detach()
+
+    vs, pg_advantage = vtrace(
+        log_rho,
+        clip_reward(batch.reward[1:], config.reward_clipping),
+        config.discounting * (~batch.terminated[1:]).to(log_rho.dtype),
+        unroll.baseline.detach(),
+        unroll.next_baseline,
+        ~ended[1:],
+        clip_rho=config.clip_rho_threshold,
+        clip_c=config.clip_c_threshold,
+        clip_pg_rho=config.clip_pg_rho_threshold,
+        lambda_=config.lambda_,
+    )
+    policy = -(valid * log_prob * pg_advantage).sum()
+    baseline = 0.5 * (valid * (vs - unroll.baseline).square()).sum()
+    entropy = -(valid.unsqueeze(-1) * log_pi.exp() * log_pi).sum()
+    total = policy + config.baseline_cost * baseline - config.entropy_cost * entropy
+
+    steps = valid.sum().clamp(min=1.0)
+    rho = log_rho.exp()
+    clipped_rho = float("inf") if config.clip_rho_threshold is None else config.clip_rho_threshold
+    clipped_c = float("inf") if config.clip_c_threshold is None else config.clip_c_threshold
+    return Loss(
+        total,
+        policy.detach(),
+        baseline.detach(),
+        entropy.detach(),
+        rho_mean=(valid * rho).sum() / steps,
+        rho_clip_frac=(valid * (rho > clipped_rho)).sum() / steps,
+        c_mean=config.lambda_ * (valid * rho.clamp(max=clipped_c)).sum() / steps,
+        valid_steps=valid.sum(),
+    )
