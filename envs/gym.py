@@ -77,7 +77,7 @@ class GymVecEnv:
 def _make_one(env_id: str) -> gymnasium.Env[Any, Any]:
     try:
         return gymnasium.make(env_id, disable_env_checker=True)
-    except gymnasium.error.Error as error:
+    except (gymnasium.error.Error, ImportError) as error:
         raise EnvError(f"env.id = {env_id!r} cannot be made: {error}") from error
 
 

@@ -64,7 +64,8 @@ def test_spec_of_one_slot_agrees(env_id: str) -> None:
 def test_next_step_autoreset(env_id: str) -> None:
     """The step after an end ignores its action, earns nothing, and carries no flag."""
     one, other = build(env_id), build(env_id)
-    one.reset(5), other.reset(5)
+    one.reset(5)
+    other.reset(5)
     actions = actions_for(one, 120)
     ended, ends = np.zeros(SLOTS, np.bool_), 0
     for row in actions:

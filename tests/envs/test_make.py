@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from configs.schema import EnvConfig
+from envs.make import SUITES, check_env, env_spec, make_vec, suite_of
+from envs.spec import EnvError
+
+
+def test_the_prefix_chooses_the_suite() -> None:
+    assert suite_of("ALE/Pong-v5").name == "atari"
+    assert suite_of("cartpole/full").name == "cartpole"
+    assert suite_of("counting/3").name == "counting"
+    assert suite_of("CartPole-v1").name == "gymnasium"
+    assert suite_of("module:Id-v0").name == "gymnasium"
+
+
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [
+        ("ALE/Brekout-v5", "'atari' has no such environment; did you mean ALE/Breakout-v5"),
+        ("ALE/Breakout-v4", "did you mean ALE/Breakout-v5"),
+        ("ale/breakout-v5", "did you mean ALE/Breakout-v5"),
+        ("cartpole/mask", "did you mean cartpole/masked"),
+        ("cartpole", "did you mean"),
+        ("cartpole/zzzzzzzzzzzzzzzzzzz", "it has, for example, cartpole/full"),
+    ],
+)
+def test_unknown_ids_are_refused_with_near_names(env_id: str, message: str) -> None:
+    for check in (check_env, make_vec, env_spec):
+        with pytest.raises(EnvError, match=message):
+            check(EnvConfig(id=env_id))
+
+
+@pytest.mark.parametrize(
+    ("env_id", "field", "value"),
+    [
+        ("cartpole/full", "sticky_actions", 0.25),
+        ("cartpole/full", "num_threads", 2),
+        ("counting/3", "life_loss_ends_episode", True),
+        ("CartPole-v1", "max_episode_frames", 1000),
+        ("MountainCar-v0", "fire_reset", False),
+        ("CartPole-v1", "noop_max", 0),
+    ],
+)
+def test_a_setting_without_effect_is_refused(env_id: str, field: str, value: object) -> None:
+    with pytest.raises(EnvError, match=rf"env\.{field} = {value!r} cannot take effect: {env_id}"):
+        check_env(EnvConfig(id=env_id, **{field: value}))  # type: ignore[arg-type]
+
+
+def test_every_field_of_the_config_takes_effect_somewhere() -> None:
+    used = {"id", "num_envs"}.union(*(suite.fields for suite in SUITES))
+    assert used == set(EnvConfig.__dataclass_fields__)
+
+
+WITHOUT_GYMNASIUM = """
+import sys
+for name in ("gymnasium", "ale_py"):
+    sys.modules[name] = None
+from configs.schema import EnvConfig
+from envs.make import make_vec
+from envs.spec import EnvError
+make_vec(EnvConfig(id="cartpole/full")).reset(0)
+make_vec(EnvConfig(id="counting/3")).reset(0)
+for env_id in ("ALE/Pong-v5", "CartPole-v1", "cartpole/nothing-like-it"):
+    try:
+        make_vec(EnvConfig(id=env_id))
+    except EnvError as error:
+        print(error)
+"""
+
+
+def test_a_missing_package_is_named_and_hinders_no_other_suite() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_GYMNASIUM], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    atari, gym, cartpole = done.stdout.splitlines()
+    assert "'ALE/Pong-v5' needs the package 'ale_py', which is not installed: pip install" in atari
+    assert "'CartPole-v1' needs the package 'gymnasium', which is not installed: pip install" in gym
+    assert "cartpole/" in cartpole
+
+
+def test_the_own_suites_import_no_env_package() -> None:
+    code = (
+        "import sys; from configs.schema import EnvConfig; from envs.make import make_vec\n"
+        "make_vec(EnvConfig(id='cartpole/masked')); make_vec(EnvConfig(id='counting/3'))\n"
+        "assert not {'gymnasium', 'ale_py', 'torch'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
