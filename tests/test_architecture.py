@@ -112,6 +112,8 @@ def blocked_for(file: PurePosixPath) -> list[str]:
     An env package stays blocked for everything but its own home: a machine without it loads the rest.
     """
     blocked = {name for name, homes in HOMES.items() if not any(file.match(home) for home in homes)}
+    if file.name == "launch.py":
+        blocked.add("ray")  # --runtime inline runs without it
     return sorted(blocked | set(LAZY))
 
 
