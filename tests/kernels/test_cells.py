@@ -26,9 +26,9 @@ def random_state(core: Core) -> tuple[Tensor, ...]:
 
 
 def random_chunk() -> tuple[Tensor, Tensor]:
-    """Resets at the first and last step, in a row, and nowhere in the last column."""
+    """Resets at the first steps and the last, in a row, and nowhere in the last column."""
     reset = torch.zeros(T, B, dtype=torch.bool)
-    reset[[0, 3, 4, T - 1], [0, 1, 1, 2]] = True
+    reset[[0, 1, 3, 4, T - 1], [0, 2, 1, 1, 2]] = True
     return torch.randn(T, B, D, dtype=torch.float64), reset
 
 

@@ -94,4 +94,3 @@ def test_trace_zeros_and_map():
     gathered = trace.map(lambda s: (s + torch.arange(3.0).view(3, *(1,) * (s.ndim - 1)))[rows])
     assert isinstance(gathered, ELSTMTrace)
     assert all((s[0] == 2).all() and (s[1] == 0).all() for s in gathered)
-
