@@ -1,0 +1,159 @@
+"""Every metric by name, in one table, and the accumulator that reduces a window of them.
+
+`METRICS` is the single source of names: adding to one that it lacks is an error. The step of every
+metric is `global_step`, the agent steps done, summed over all streams.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from actors.rollout import EpisodeStats
+
+Reduction = Literal["mean", "max", "sum", "last", "episodes"]
+
+EPISODE_WINDOW = 100
+"""Episodes that `charts/episodic_return` and `charts/episodic_length` average over."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """What one metric says."""
+
+    unit: str
+    reduction: Reduction
+    """How the values added between two writes become one number. Running totals are kept by whoever counts,
+    and are `last`. `episodes`: the mean over the last `EPISODE_WINDOW` games."""
+    description: str
+
+
+METRICS: dict[str, MetricSpec] = {
+    "charts/episodic_return": MetricSpec(
+        "reward", "episodes", "raw, undiscounted return of a game; written when a game ended in the window"
+    ),
+    "charts/episodic_length": MetricSpec("agent steps", "episodes", "length of a game"),
+    "charts/episodes": MetricSpec("episodes", "sum", "games that ended in the window"),
+    "charts/SPS": MetricSpec("agent steps/s", "last", "agent steps learned from a second, over the window"),
+    "charts/learning_rate": MetricSpec("1", "last", "of the optimizer"),
+    "charts/updates": MetricSpec("updates", "last", "optimizer steps since the run began"),
+    "perf/fps": MetricSpec("frames/s", "last", "emulator frames a second: SPS times frames per agent step"),
+    "perf/time_wait_ms": MetricSpec("ms/update", "mean", "the learner waits for a full batch"),
+    "perf/time_transfer_ms": MetricSpec("ms/update", "mean", "a batch is assembled and moved to the device"),
+    "perf/time_forward_ms": MetricSpec("ms/update", "mean", "unroll of the policy, V-trace and the loss"),
+    "perf/time_backward_ms": MetricSpec("ms/update", "mean", "gradients, the trace update included"),
+    "perf/time_optimizer_ms": MetricSpec("ms/update", "mean", "gradient clipping and optimizer step"),
+    "perf/time_publish_ms": MetricSpec("ms/update", "mean", "weights are handed to the actors"),
+    "losses/policy": MetricSpec("1", "mean", "policy-gradient loss, mean over valid steps"),
+    "losses/baseline": MetricSpec("1", "mean", "half the squared distance to V-trace, mean over valid steps"),
+    "losses/entropy": MetricSpec("nats", "mean", "entropy of the policy, mean over valid steps"),
+    "losses/total": MetricSpec("1", "mean", "policy + cost * baseline - cost * entropy: what is minimised"),
+    "losses/grad_norm": MetricSpec("1", "mean", "global norm of the summed gradient before clipping"),
+    "vtrace/rho_mean": MetricSpec("1", "mean", "importance weight pi/mu before clipping; 1 on-policy"),
+    "vtrace/rho_clip_frac": MetricSpec("1", "mean", "fraction of steps whose weight was clipped by rho-bar"),
+    "vtrace/c_mean": MetricSpec("1", "mean", "clipped weight c that carries corrections back in time"),
+    "lag/policy_version_mean": MetricSpec("updates", "mean", "learner version minus the oldest that acted"),
+    "lag/policy_version_max": MetricSpec("updates", "max", "the same, the largest of the window"),
+    "queue/rollouts": MetricSpec("rollouts", "mean", "rollouts that wait for the learner"),
+    "queue/wait_ms": MetricSpec("ms", "mean", "age of a rollout when the learner takes it"),
+    "rtrl/trace_norm": MetricSpec("1", "mean", "norm of a stream's trace, root mean square over streams"),
+    "rtrl/boundary_grad_frac": MetricSpec(
+        "1", "mean", "norm of the core gradient's boundary term, which TBPTT lacks, over that of the whole"
+    ),
+    "rtrl/staleness_cos": MetricSpec(
+        "1", "mean", "cosine of the core gradient from the carried trace and from one of present weights"
+    ),
+    "rtrl/trace_breaks": MetricSpec("streams", "last", "total of streams that lost their trace"),
+    "faults/actor_restarts": MetricSpec("restarts", "last", "total of actors that died and were replaced"),
+    "faults/env_errors": MetricSpec("errors", "last", "total of errors that environments raised"),
+    "faults/dropped_rollouts": MetricSpec("rollouts", "last", "total of rollouts that were not learned from"),
+    "faults/checkpoint_errors": MetricSpec("errors", "last", "total of failed saves"),
+    "faults/sink_errors": MetricSpec("errors", "last", "total of writes of metrics that failed"),
+    "eval/episodic_return": MetricSpec("reward", "last", "mean raw return of an evaluation"),
+    "eval/episodes": MetricSpec("episodes", "last", "games that it was averaged over"),
+}
+
+SUITE_PREFIX = "suite/"
+_SUITE = MetricSpec("normalised score", "last", "a suite's own score, such as human-normalised return")
+
+
+def spec_of(name: str) -> MetricSpec:
+    """The spec of a metric; any `suite/NAME` has one. Raises KeyError for a name that is not in METRICS."""
+    if name.startswith(SUITE_PREFIX) and len(name) > len(SUITE_PREFIX):
+        return _SUITE
+    if name not in METRICS:
+        raise KeyError(f"unknown metric {name!r}: add it to learner.metrics.METRICS, or use suite/NAME")
+    return METRICS[name]
+
+
+class Metrics:
+    """Accumulates values between two calls of `reduce`."""
+
+    def __init__(self) -> None:
+        self._window: dict[str, list[float]] = {}
+        self._returns: deque[float] = deque(maxlen=EPISODE_WINDOW)
+        self._lengths: deque[float] = deque(maxlen=EPISODE_WINDOW)
+
+    def add(self, name: str, value: float) -> None:
+        """One value. NaN and infinity are kept as they are; a sink refuses them.
+
+        Raises KeyError for an unknown name, and for those that `episode` fills.
+        """
+        if spec_of(name).reduction == "episodes":
+            raise KeyError(f"metric {name!r} is filled by Metrics.episode")
+        self._window.setdefault(name, []).append(float(value))
+
+    def add_many(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.add(name, value)
+
+    def episode(self, finished: EpisodeStats) -> None:
+        """A game that ended, of whatever actor."""
+        self._returns.append(finished.episodic_return)
+        self._lengths.append(float(finished.episodic_length))
+        self.add("charts/episodes", 1.0)
+
+    def reduce(self) -> dict[str, float]:
+        """One number for each metric that has data in the window; begins a new window."""
+        reduced = {name: _reduce(METRICS.get(name, _SUITE), values) for name, values in self._window.items()}
+        if "charts/episodes" in self._window:
+            reduced["charts/episodic_return"] = sum(self._returns) / len(self._returns)
+            reduced["charts/episodic_length"] = sum(self._lengths) / len(self._lengths)
+        self._window.clear()
+        return reduced
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain JSON: the last games, without which the return would jump where a run is resumed."""
+        return {"returns": list(self._returns), "lengths": list(self._lengths)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._returns = deque(state["returns"], maxlen=EPISODE_WINDOW)
+        self._lengths = deque(state["lengths"], maxlen=EPISODE_WINDOW)
+
+
+def _reduce(spec: MetricSpec, values: list[float]) -> float:
+    if spec.reduction == "mean":
+        return sum(values) / len(values)
+    if spec.reduction == "max":
+        return max(values)
+    if spec.reduction == "sum":
+        return sum(values)
+    assert spec.reduction == "last", spec.reduction
+    return values[-1]
+
+
+class RateMeter:
+    """Turns a running total into a rate, such as agent steps into SPS."""
+
+    def __init__(self, total: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._total, self._clock, self._time = total, clock, clock()
+
+    def rate(self, total: float) -> float:
+        """Units a second since the last call (or since the start)."""
+        now = self._clock()
+        value = (total - self._total) / max(now - self._time, 1e-9)
+        self._total, self._time = total, now
+        return value

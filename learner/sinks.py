@@ -1,0 +1,250 @@
+"""Where metrics go: a JSONL file always, Weights & Biases beside it. Nothing else writes metrics.
+
+A sink that cannot write for the moment (a full disk, a network that is down) must not end a run of
+days: it says so once, counts the failure in `errors`, and goes on. One that cannot be opened is a
+SinkError at the start, while somebody is looking.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from configs.schema import WandbConfig
+
+_log = logging.getLogger(__name__)
+
+WANDB_INIT_TIMEOUT_S = 90.0
+WANDB_FINISH_TIMEOUT_S = 60.0
+"""How long the end of a run waits for uploads; what is left then stays on disk for `wandb sync`."""
+
+
+class SinkError(Exception):
+    """A sink that cannot be opened, or metrics that cannot be written. Names the cause and the remedy."""
+
+
+class Sink(Protocol):
+    @property
+    def errors(self) -> int:
+        """Writes that failed since the sink was opened."""
+        ...
+
+    def write(self, global_step: int, metrics: Mapping[str, float]) -> None:
+        """One row. Raises SinkError naming a metric that is NaN or infinite."""
+        ...
+
+    def close(self, exit_code: int = 0) -> None:
+        """Ends the sink; `exit_code` other than 0 marks a run that failed."""
+        ...
+
+
+class JsonlSink:
+    """`metrics.jsonl`: one JSON object a line with `global_step`, `wall_time` (Unix seconds) and metrics."""
+
+    def __init__(self, path: Path, resume_step: int | None = None) -> None:
+        """`resume_step`: go on after that step; later rows and a half-written last one are cut off.
+
+        Raises SinkError if the file has rows and `resume_step` is None, or if it is damaged.
+        """
+        if resume_step is not None:
+            _cut(path, resume_step)
+        elif path.exists() and path.stat().st_size > 0:
+            raise SinkError(f"{path} already has rows: a new run needs a file of its own")
+        self.path, self.errors = path, 0
+        # Unbuffered, and what a full disk refuses is kept here: the file is always a prefix of the rows.
+        self._file, self._unwritten = path.open("ab", buffering=0), b""
+
+    def write(self, global_step: int, metrics: Mapping[str, float]) -> None:
+        _require_finite(metrics)
+        row = {"global_step": global_step, "wall_time": round(time.time(), 3), **metrics}
+        self._unwritten += json.dumps(row, allow_nan=False).encode() + b"\n"
+        try:
+            self._flush()
+        except OSError as error:
+            if self.errors == 0:
+                _log.warning("%s cannot be written (%s): rows wait in memory until it can", self.path, error)
+            self.errors += 1
+
+    def close(self, exit_code: int = 0) -> None:
+        if self._file.closed:
+            return
+        try:
+            self._flush()
+        except OSError as error:
+            raise SinkError(f"{self.path}: the last rows could not be written ({error})") from error
+        finally:
+            self._file.close()
+
+    def _flush(self) -> None:
+        while self._unwritten:
+            self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+
+
+class WandbSink:
+    """One W&B run, found again by the id kept in `RUN_DIR/wandb_run_id`. W&B's files are in `RUN_DIR/wandb`.
+
+    Online, a resumed run goes on where the server's history ends. Offline, W&B begins a new file, and
+    syncing that overwrites what an older file of the same run brought; so the file of a resumed run
+    begins with the rows of `history`, and the newest file is the whole run.
+    """
+
+    def __init__(
+        self, config: WandbConfig, run_dir: Path, run_config: dict[str, Any], history: Path | None = None
+    ) -> None:
+        """`run_config`: the whole config as plain JSON. `history`: a metrics file cut to the resumed step.
+
+        Raises SinkError if wandb is missing, there is no API key, or the server is not reached.
+        """
+        assert config.mode != "disabled"
+        try:
+            import wandb
+        except ImportError as error:
+            raise SinkError(
+                f"wandb.mode = {config.mode!r} needs the wandb package, which is not installed: "
+                "`pip install wandb`, or run with `--wandb.mode disabled`"
+            ) from error
+        settings = wandb.Settings(
+            console="off",
+            silent=True,
+            save_code=False,
+            init_timeout=WANDB_INIT_TIMEOUT_S,
+            finish_timeout=WANDB_FINISH_TIMEOUT_S,
+            finish_timeout_raises=True,
+        )
+        try:
+            self._run = wandb.init(
+                mode=config.mode,
+                project=config.project,
+                entity=config.entity,
+                group=config.group,
+                name=config.name or run_dir.name,
+                dir=str(run_dir),
+                id=_wandb_run_id(run_dir),
+                resume="allow",
+                config=run_config,
+                force=True,  # no key: an error now, not a question or a quiet switch to offline
+                settings=settings,
+            )
+        except wandb.Error as error:
+            wandb.teardown()
+            raise SinkError(
+                f"W&B could not start: {error}\nLog in with `wandb login` (or set WANDB_API_KEY) and check "
+                "the network; or run with `--wandb.mode offline` and upload later with `wandb sync`"
+            ) from error
+        self._run.define_metric("*", step_metric="global_step")
+        self.errors, self._directory, self._teardown = 0, run_dir / "wandb", wandb.teardown
+        if config.mode == "offline" and history is not None:
+            for row in _rows(history):
+                self._run.log({"_timestamp": row.pop("wall_time"), **row})
+
+    def write(self, global_step: int, metrics: Mapping[str, float]) -> None:
+        _require_finite(metrics)
+        row = {"global_step": global_step, **metrics}
+        try:
+            self._run.log(row)
+        except Exception as error:  # whatever W&B raises: its helper process may die in many ways
+            if self.errors == 0:
+                _log.warning("W&B takes no more metrics (%r): metrics.jsonl goes on", error)
+            self.errors += 1
+
+    def close(self, exit_code: int = 0) -> None:
+        try:
+            self._run.finish(exit_code=exit_code)
+            self._teardown()  # waits for the helper process: only then are all rows in the file
+        except Exception as error:  # as above; the run itself is over and whole on disk
+            self.errors += 1
+            _log.warning(
+                "W&B did not end cleanly (%r): upload what is missing with `wandb sync` from %s",
+                error,
+                self._directory,
+            )
+
+
+class MultiSink:
+    """Writes to all of its sinks, in order."""
+
+    def __init__(self, sinks: list[Sink]) -> None:
+        self._sinks = sinks
+
+    @property
+    def errors(self) -> int:
+        return sum(sink.errors for sink in self._sinks)
+
+    def write(self, global_step: int, metrics: Mapping[str, float]) -> None:
+        for sink in self._sinks:
+            sink.write(global_step, metrics)
+
+    def close(self, exit_code: int = 0) -> None:
+        """Closes every sink, also if one of them fails; then raises the first failure."""
+        failures: list[SinkError] = []
+        for sink in self._sinks:
+            try:
+                sink.close(exit_code)
+            except SinkError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+
+def open_sinks(
+    wandb: WandbConfig,
+    run_dir: Path,
+    run_config: dict[str, Any],
+    resume_step: int | None = None,
+) -> MultiSink:
+    """The sinks of a run: `RUN_DIR/metrics.jsonl`, and W&B unless it is disabled. Raises SinkError."""
+    jsonl = JsonlSink(run_dir / "metrics.jsonl", resume_step)
+    sinks: list[Sink] = [jsonl]
+    if wandb.mode != "disabled":
+        try:
+            sinks.append(WandbSink(wandb, run_dir, run_config, None if resume_step is None else jsonl.path))
+        except BaseException:
+            jsonl.close()
+            raise
+    return MultiSink(sinks)
+
+
+def _require_finite(metrics: Mapping[str, float]) -> None:
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise SinkError(f"metric {name} is {value}: training has diverged, or divides by zero somewhere")
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _cut(path: Path, resume_step: int) -> None:
+    """Truncates a metrics file before the first row past `resume_step`, or before a half-written last row."""
+    if not path.exists():
+        return
+    keep = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                step = json.loads(line)["global_step"]
+                whole = line.endswith(b"\n")
+            except (ValueError, KeyError, TypeError) as error:
+                if file.read(1):
+                    raise SinkError(f"{path}, line {number} is damaged: mend or move the file") from error
+                break
+            if not whole or step > resume_step:
+                break
+            keep += len(line)
+    os.truncate(path, keep)
+
+
+def _wandb_run_id(run_dir: Path) -> str:
+    path = run_dir / "wandb_run_id"
+    if not path.exists():
+        path.write_text(secrets.token_hex(8) + "\n", encoding="ascii")
+    return path.read_text(encoding="ascii").strip()

@@ -1,0 +1,342 @@
+"""Metrics on disk and in real W&B run files: whole rows, resumed without seams, and no secret in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.schema import Config, EnvConfig, WandbConfig
+from learner import sinks
+from learner.metrics import METRICS
+from learner.sinks import JsonlSink, MultiSink, SinkError, WandbSink, open_sinks
+from tests.learner.wandb_reader import read_history, read_records, run_files
+
+ROOT = Path(sinks.__file__).parents[1]
+KEY = "0123456789abcdef" * 5  # 80 characters, of the form of a real one
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# --- JSONL -------------------------------------------------------------------------------------
+
+
+def test_jsonl_rows_are_on_disk_at_once(tmp_path: Path) -> None:
+    path, before = tmp_path / "metrics.jsonl", time.time()
+    sink = JsonlSink(path)
+    sink.write(100, {"losses/total": 1.5, "charts/updates": 3})
+    (row,) = rows(path)
+    assert row.pop("wall_time") == pytest.approx(before, abs=60)
+    assert row == {"global_step": 100, "losses/total": 1.5, "charts/updates": 3}
+    sink.write(200, {})
+    assert [row["global_step"] for row in rows(path)] == [100, 200]
+    sink.close()
+    sink.close()
+    assert sink.errors == 0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_sink_takes_what_is_not_finite(tmp_path: Path, value: float) -> None:
+    sink = JsonlSink(tmp_path / "metrics.jsonl")
+    with pytest.raises(SinkError, match=f"metric losses/policy is {value}"):
+        sink.write(100, {"losses/total": 1.0, "losses/policy": value})
+    sink.close()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b""
+
+
+def test_new_run_refuses_a_file_with_rows(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.touch()
+    sink = JsonlSink(path)
+    sink.write(100, {})
+    sink.close()
+    with pytest.raises(SinkError, match="already has rows"):
+        JsonlSink(path)
+
+
+def test_resume_cuts_later_rows_and_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    sink = JsonlSink(path)
+    for step in (100, 200, 300, 400):
+        sink.write(step, {"losses/total": float(step)})
+    sink.close()
+    sink = JsonlSink(path, resume_step=250)
+    sink.write(260, {"losses/total": 0.0})
+    assert [row["global_step"] for row in rows(path)] == [100, 200, 260]
+    sink.close()
+    JsonlSink(path, resume_step=260).close()
+    assert [row["global_step"] for row in rows(path)] == [100, 200, 260], "a row of that very step stays"
+    JsonlSink(path, resume_step=0).close()
+    assert path.read_bytes() == b""
+
+
+def test_resume_without_a_file(tmp_path: Path) -> None:
+    JsonlSink(tmp_path / "metrics.jsonl", resume_step=100).close()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b""
+
+
+def test_resume_mends_a_last_row_cut_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    sink = JsonlSink(path)
+    for step in (100, 200):
+        sink.write(step, {"losses/total": float(step)})
+    sink.close()
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for length in range(first, len(whole)):
+        path.write_bytes(whole[:length])
+        sink = JsonlSink(path, resume_step=200)
+        sink.write(150, {})
+        sink.close()
+        assert [row["global_step"] for row in rows(path)] == [100, 150], length
+    path.write_bytes(whole + bytes(100))  # blocks that a power cut left unwritten read as zeros
+    JsonlSink(path, resume_step=200).close()
+    assert path.read_bytes() == whole
+
+
+def test_resume_refuses_a_file_damaged_in_the_middle(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    text = '{"global_step": 1}\n{"global_st\n{"global_step": 3}\n'
+    path.write_text(text)
+    with pytest.raises(SinkError, match="line 2 is damaged"):
+        JsonlSink(path, resume_step=10)
+    assert path.read_text() == text
+
+
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """Writes past `size` bytes of a file fail with EFBIG, as they fail with ENOSPC on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_full_disk_loses_no_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "metrics.jsonl"
+    sink = JsonlSink(path)
+    sink.write(0, {})
+    size = path.stat().st_size
+    with files_limited_to(size + 10):
+        for step in (100, 200, 300):
+            sink.write(step, {"losses/total": float(step)})
+        assert path.stat().st_size == size + 10, "the disk took a part of the row"
+    assert sink.errors == 3
+    assert [record.message for record in caplog.records if "rows wait in memory" in record.message] == [
+        f"{path} cannot be written ([Errno 27] File too large): rows wait in memory until it can"
+    ]
+    sink.write(400, {})
+    assert [row["global_step"] for row in rows(path)] == [0, 100, 200, 300, 400]
+    sink.close()
+
+
+def test_rows_that_never_could_be_written_are_an_error_at_the_end(tmp_path: Path) -> None:
+    sink = JsonlSink(tmp_path / "metrics.jsonl")
+    with files_limited_to(0):
+        sink.write(100, {})
+        with pytest.raises(SinkError, match="the last rows could not be written"):
+            sink.close()
+
+
+# --- several -----------------------------------------------------------------------------------
+
+
+class Broken:
+    errors = 2
+    closed_with: int | None = None
+
+    def write(self, global_step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def close(self, exit_code: int = 0) -> None:
+        self.closed_with = exit_code
+        raise SinkError("broken")
+
+
+def test_multi_sink_closes_all_and_reports_the_failure(tmp_path: Path) -> None:
+    first, second, jsonl = Broken(), Broken(), JsonlSink(tmp_path / "metrics.jsonl")
+    sink = MultiSink([first, jsonl, second])
+    sink.write(100, {"losses/total": 1.0})
+    assert sink.errors == 4
+    with pytest.raises(SinkError, match="broken"):
+        sink.close(exit_code=1)
+    assert first.closed_with == second.closed_with == 1
+    with pytest.raises(ValueError, match="closed file"):
+        jsonl.write(200, {})
+
+
+def test_disabled_means_jsonl_only_and_no_wandb_import(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom configs.schema import WandbConfig\n"
+        "from learner.sinks import open_sinks\n"
+        "sink = open_sinks(WandbConfig(mode='disabled'), Path(sys.argv[1]), {})\n"
+        "sink.write(1, {'losses/total': 1.0}); sink.close()\n"
+        "assert 'wandb' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, check=True, timeout=60)
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_missing_wandb_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(
+        SinkError, match=r"'offline' needs the wandb package.*pip install.*--wandb.mode disabled"
+    ):
+        open_sinks(WandbConfig(), tmp_path, {})
+
+
+# --- W&B, offline for real ---------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def no_account(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key, settings or login of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(home))
+
+
+CONFIG = Config(env=EnvConfig(id="memory/tmaze"), num_actors=32, wandb=WandbConfig(group="some group"))
+
+
+def test_offline_run_holds_every_metric_and_the_config(tmp_path: Path) -> None:
+    row = {name: float(index) for index, name in enumerate(METRICS)} | {"suite/human_normalised": 0.5}
+    sink = open_sinks(CONFIG.wandb, tmp_path, dataclasses.asdict(CONFIG))
+    for step in range(0, 3000, 10):  # more than one 32 KiB block of the run file
+        sink.write(step, row)
+    sink.close()
+    assert sink.errors == 0
+
+    (file,) = run_files(tmp_path)
+    history = read_history(file)
+    assert [entry["global_step"] for entry in history] == list(range(0, 3000, 10))
+    for entry in history:
+        assert {key: value for key, value in entry.items() if not key.startswith("_")} == {
+            "global_step": entry["global_step"],
+            **row,
+        }
+    records = list(read_records(file))
+    (run,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
+    assert run.run_id == (tmp_path / "wandb_run_id").read_text().strip()
+    assert (run.project, run.run_group, run.display_name) == ("evertrace", "some group", tmp_path.name)
+    saved = {item.key: json.loads(item.value_json) for item in run.config.update if item.key != "_wandb"}
+    assert saved == dataclasses.asdict(CONFIG)
+    metrics = [record.metric for record in records if record.WhichOneof("record_type") == "metric"]
+    assert [(metric.glob_name, metric.step_metric) for metric in metrics] == [("*", "global_step")]
+    exits = [record.exit.exit_code for record in records if record.WhichOneof("record_type") == "exit"]
+    assert exits == [0]
+    assert rows(tmp_path / "metrics.jsonl")[-1].keys() == {"global_step", "wall_time", *row}
+    assert list(tmp_path.rglob("output.log")) == [], "the console is not captured"
+
+
+def test_failed_run_is_marked_as_failed(tmp_path: Path) -> None:
+    sink = open_sinks(WandbConfig(), tmp_path, {})
+    sink.write(1, {"losses/total": 1.0})
+    sink.close(exit_code=1)
+    records = read_records(run_files(tmp_path)[0])
+    assert [r.exit.exit_code for r in records if r.WhichOneof("record_type") == "exit"] == [1]
+
+
+def test_resumed_offline_run_is_whole_in_its_newest_file(tmp_path: Path) -> None:
+    """Syncing an offline file overwrites what an earlier one of the same run id brought."""
+    sink = open_sinks(WandbConfig(), tmp_path, {})
+    for step in (100, 200, 300):
+        sink.write(step, {"losses/total": float(step)})
+    sink.close()
+    sink = open_sinks(WandbConfig(), tmp_path, {}, resume_step=200)
+    sink.write(250, {"losses/total": 250.0})
+    sink.close()
+
+    first, second = run_files(tmp_path)
+    assert first.name == second.name == f"run-{(tmp_path / 'wandb_run_id').read_text().strip()}.wandb"
+    old, new = read_history(first), read_history(second)
+    assert [(row["global_step"], row["losses/total"]) for row in new] == [(100, 100), (200, 200), (250, 250)]
+    assert [row["_step"] for row in new] == [0, 1, 2]
+    assert [row["_timestamp"] for row in new[:2]] == pytest.approx(
+        [row["_timestamp"] for row in old[:2]], abs=0.1
+    )
+    assert not any("wall_time" in row for row in new)
+
+
+def test_the_api_key_is_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    sink = open_sinks(CONFIG.wandb, tmp_path, dataclasses.asdict(CONFIG))
+    sink.write(1, {"losses/total": 1.0})
+    sink.close()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) >= 4
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_wandb_refuses_what_is_not_finite(tmp_path: Path) -> None:
+    sink = WandbSink(WandbConfig(), tmp_path, {})
+    with pytest.raises(SinkError, match="metric losses/total is nan"):
+        sink.write(1, {"losses/total": math.nan})
+    sink.close()
+    assert sink.errors == 0
+
+
+def test_online_without_a_key_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match=r"(?s)W&B could not start: No API key.*wandb login.*offline"):
+        WandbSink(WandbConfig(mode="online"), tmp_path, {})
+
+
+def test_online_without_a_server_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(sinks, "WANDB_INIT_TIMEOUT_S", 3.0)
+    with pytest.raises(SinkError, match=r"(?s)W&B could not start.*check the network") as caught:
+        WandbSink(WandbConfig(mode="online"), tmp_path, {})
+    assert KEY not in str(caught.value)
+
+
+SERVICE_DIES = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from configs.schema import WandbConfig
+from learner.sinks import open_sinks
+
+sink = open_sinks(WandbConfig(), Path(sys.argv[1]), {})
+sink.write(1, {"losses/total": 1.0})
+command = ["ps", "--ppid", str(os.getpid()), "-o", "pid=,comm="]
+children = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+(service,) = [line.split()[0] for line in children if "wandb-core" in line]
+os.kill(int(service), signal.SIGKILL)
+for step in range(2, 50):
+    sink.write(step, {"losses/total": float(step)})
+errors = sink.errors
+sink.close()
+print(errors, sink.errors)
+"""
+
+
+def test_training_outlives_the_death_of_the_wandb_service(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SERVICE_DIES, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    during, after = map(int, done.stdout.split())
+    assert during >= 1 and after == during + 1
+    assert done.stderr.count("W&B takes no more metrics") == 1
+    assert done.stderr.count("W&B did not end cleanly") == 1
+    assert [row["global_step"] for row in rows(tmp_path / "metrics.jsonl")] == list(range(1, 50))
