@@ -48,15 +48,15 @@ class ArrayEnv:
         """Fresh observations [E, ...] of the present state."""
         raise NotImplementedError
 
-    def _begin(self) -> None:
-        """Before all slots start at a reset: for what is counted from there. Nothing by default."""
+    def _restart(self) -> None:
+        """After all slots have started at a reset: what holds for first episodes only."""
 
     def reset(self, seed: int) -> NDArray[Any]:
         self._random = RandomStreams(seed, self.num_envs)
         self._ended[:] = False
         self._ready = True
-        self._begin()
         self._start(self._all_slots)
+        self._restart()
         return self._observe()
 
     def step(self, actions: NDArray[np.int64]) -> VecStep:
@@ -75,9 +75,7 @@ class ArrayEnv:
         self._ended = terminated | truncated
         return VecStep(self._observe(), reward, terminated, truncated, self._game_over(terminated, truncated))
 
-    def _game_over(
-        self, terminated: NDArray[np.bool_], truncated: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
+    def _game_over(self, terminated: NDArray[np.bool_], truncated: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return terminated | truncated
 
     def close(self) -> None:

@@ -90,9 +90,7 @@ class CartPole(ArrayEnv):
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
         self._physics = physics(self._physics, actions)
         self._steps += 1
-        terminated = (np.abs(self._physics[:, 0]) > MAX_POSITION) | (
-            np.abs(self._physics[:, 2]) > MAX_ANGLE
-        )
+        terminated = (np.abs(self._physics[:, 0]) > MAX_POSITION) | (np.abs(self._physics[:, 2]) > MAX_ANGLE)
         return np.ones(self.num_envs, np.float32), terminated, self._steps >= MAX_STEPS
 
     def _observe(self) -> NDArray[Any]:

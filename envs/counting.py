@@ -47,8 +47,8 @@ class Counting(ArrayEnv):
         self._index = np.zeros(num_envs, np.int64)
         self._episode = np.zeros(num_envs, np.int64)
 
-    def _begin(self) -> None:
-        self._episode[:] = -1
+    def _restart(self) -> None:
+        self._episode[:] = 0
 
     def _start(self, slots: NDArray[np.intp]) -> None:
         self._index[slots] = 0
@@ -70,9 +70,7 @@ class Counting(ArrayEnv):
         step.reward[life_lost] = reward_of(actions, index)[life_lost]
         return step
 
-    def _game_over(
-        self, terminated: NDArray[np.bool_], truncated: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
+    def _game_over(self, terminated: NDArray[np.bool_], truncated: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return (terminated | truncated) & ((self._episode + 1) % self._lives == 0)
 
     def _observe(self) -> NDArray[Any]:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from configs.schema import EnvConfig
 from envs.spec import EnvError, EnvSpec, VecEnv
@@ -29,7 +29,7 @@ class Suite:
     """Of the env id; "" takes every id that no other suite claims."""
     module: str
     fields: frozenset[str] = frozenset()
-    """Fields of EnvConfig that take effect here, besides `id` and `num_envs`."""
+    """Fields of EnvConfig that take effect here, besides `id` and `num_envs`; `memory.delay` is nested."""
     packages: tuple[str, ...] = ()
     """Import names that the module needs besides NumPy."""
     install: str = ""
@@ -57,6 +57,41 @@ SUITES: tuple[Suite, ...] = (
     ),
     Suite(name="cartpole", prefix="cartpole/", module="envs.cartpole"),
     Suite(name="counting", prefix="counting/", module="envs.counting"),
+    Suite(
+        name="memory/tmaze",
+        prefix="memory/tmaze",
+        module="envs.memory.tmaze",
+        fields=frozenset(
+            {
+                "memory.length_min",
+                "memory.length_max",
+                "memory.quiet",
+                "memory.num_cues",
+                "memory.random_phase",
+            }
+        ),
+    ),
+    Suite(
+        name="memory/copy",
+        prefix="memory/copy",
+        module="envs.memory.copy_task",
+        fields=frozenset({"memory.num_cues", "memory.random_phase", "memory.symbols", "memory.delay"}),
+    ),
+    Suite(
+        name="memory/trace_conditioning",
+        prefix="memory/trace_conditioning",
+        module="envs.memory.trace_conditioning",
+        fields=frozenset(
+            {
+                "memory.interval_min",
+                "memory.interval_max",
+                "memory.pause_min",
+                "memory.pause_max",
+                "memory.distractors",
+                "memory.episode_steps",
+            }
+        ),
+    ),
     Suite(
         name="gymnasium",
         prefix="",
@@ -91,14 +126,10 @@ def make_vec(config: EnvConfig, *, actor_id: int = 0) -> VecEnv:
 def check_env(config: EnvConfig) -> None:
     """Raises EnvError if `config` names an unknown env or sets what cannot take effect; builds nothing."""
     suite = suite_of(config.id)
-    for field in dataclasses.fields(EnvConfig):
-        if field.name in suite.fields or field.name in ("id", "num_envs"):
-            continue
-        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        value = getattr(config, field.name)
-        if value != default:
+    for name, value, default in _settings(config):
+        if value != default and name not in suite.fields:
             raise EnvError(
-                f"env.{field.name} = {value!r} cannot take effect: {config.id} belongs to the suite "
+                f"env.{name} = {value!r} cannot take effect: {config.id} belongs to the suite "
                 f"{suite.name!r}, which has no such setting; leave it at {default!r}"
             )
     known = _load(suite, config.id).known_ids(config)
@@ -108,6 +139,16 @@ def check_env(config: EnvConfig) -> None:
             f"env.id = {config.id!r}: the suite {suite.name!r} has no such environment; "
             + (f"did you mean {' or '.join(near)}?" if near else f"it has, for example, {next(iter(known))}")
         )
+
+
+def _settings(config: object, path: str = "") -> Iterator[tuple[str, object, object]]:
+    """(dotted name, value, default) of every field that has a default, nested ones each by itself."""
+    for field in dataclasses.fields(cast(Any, config)):
+        value, name = getattr(config, field.name), path + field.name
+        if dataclasses.is_dataclass(value):
+            yield from _settings(value, f"{name}.")
+        elif field.default is not dataclasses.MISSING and name != "num_envs":
+            yield name, value, field.default
 
 
 def _near_ids(config: EnvConfig) -> list[str]:

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from configs.schema import EnvConfig
+from configs.schema import EnvConfig, MemoryConfig
 from envs.make import SUITES, check_env, env_spec, make_vec, suite_of
 from envs.spec import EnvError
 
@@ -14,6 +15,7 @@ def test_the_prefix_chooses_the_suite() -> None:
     assert suite_of("ALE/Pong-v5").name == "atari"
     assert suite_of("cartpole/full").name == "cartpole"
     assert suite_of("counting/3").name == "counting"
+    assert suite_of("memory/copy").name == "memory/copy"
     assert suite_of("CartPole-v1").name == "gymnasium"
     assert suite_of("module:Id-v0").name == "gymnasium"
 
@@ -26,6 +28,9 @@ def test_the_prefix_chooses_the_suite() -> None:
         ("ale/breakout-v5", "did you mean ALE/Breakout-v5"),
         ("cartpole/mask", "did you mean cartpole/masked"),
         ("cartpole", "did you mean"),
+        ("memory/tmaz", "did you mean memory/tmaze"),
+        ("memory/tmaze2", "did you mean memory/tmaze"),
+        ("memory/copying", "did you mean memory/copy"),
         ("cartpole/zzzzzzzzzzzzzzzzzzz", "it has, for example, cartpole/full"),
     ],
 )
@@ -51,20 +56,46 @@ def test_a_setting_without_effect_is_refused(env_id: str, field: str, value: obj
         check_env(EnvConfig(id=env_id, **{field: value}))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("env_id", "options", "name"),
+    [
+        ("cartpole/full", {"delay": 5}, "memory.delay"),
+        ("memory/tmaze", {"delay": 5}, "memory.delay"),
+        ("memory/copy", {"quiet": 3}, "memory.quiet"),
+        ("memory/trace_conditioning", {"num_cues": 3}, "memory.num_cues"),
+        ("CartPole-v1", {"random_phase": False}, "memory.random_phase"),
+    ],
+)
+def test_an_option_of_another_memory_task_is_refused(env_id: str, options: dict, name: str) -> None:
+    with pytest.raises(EnvError, match=rf"env\.{name} = .* cannot take effect: {env_id}"):
+        check_env(EnvConfig(id=env_id, memory=MemoryConfig(**options)))
+
+
 def test_every_field_of_the_config_takes_effect_somewhere() -> None:
-    used = {"id", "num_envs"}.union(*(suite.fields for suite in SUITES))
-    assert used == set(EnvConfig.__dataclass_fields__)
+    used = {"id", "num_envs", "memory"}.union(*(suite.fields for suite in SUITES))
+    nested = {f"memory.{name}" for name in MemoryConfig.__dataclass_fields__}
+    assert used == set(EnvConfig.__dataclass_fields__) | nested
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def in_a_fresh_interpreter(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 WITHOUT_GYMNASIUM = """
 import sys
 for name in ("gymnasium", "ale_py"):
     sys.modules[name] = None
-from configs.schema import EnvConfig
+from configs.schema import EnvConfig, MemoryConfig
 from envs.make import make_vec
 from envs.spec import EnvError
 make_vec(EnvConfig(id="cartpole/full")).reset(0)
 make_vec(EnvConfig(id="counting/3")).reset(0)
+make_vec(EnvConfig(id="memory/tmaze")).reset(0)
 for env_id in ("ALE/Pong-v5", "CartPole-v1", "cartpole/nothing-like-it"):
     try:
         make_vec(EnvConfig(id=env_id))
@@ -74,19 +105,15 @@ for env_id in ("ALE/Pong-v5", "CartPole-v1", "cartpole/nothing-like-it"):
 
 
 def test_a_missing_package_is_named_and_hinders_no_other_suite() -> None:
-    done = subprocess.run([sys.executable, "-c", WITHOUT_GYMNASIUM], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    atari, gym, cartpole = done.stdout.splitlines()
+    atari, gym, cartpole = in_a_fresh_interpreter(WITHOUT_GYMNASIUM).splitlines()
     assert "'ALE/Pong-v5' needs the package 'ale_py', which is not installed: pip install" in atari
     assert "'CartPole-v1' needs the package 'gymnasium', which is not installed: pip install" in gym
     assert "cartpole/" in cartpole
 
 
 def test_the_own_suites_import_no_env_package() -> None:
-    code = (
+    in_a_fresh_interpreter(
         "import sys; from configs.schema import EnvConfig; from envs.make import make_vec\n"
-        "make_vec(EnvConfig(id='cartpole/masked')); make_vec(EnvConfig(id='counting/3'))\n"
+        "make_vec(EnvConfig(id='cartpole/masked')); make_vec(EnvConfig(id='memory/tmaze'))\n"
         "assert not {'gymnasium', 'ale_py', 'torch'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

@@ -6,17 +6,29 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from configs.schema import EnvConfig
+from configs.schema import EnvConfig, MemoryConfig
 from envs.make import env_spec, make_vec
 from envs.spec import Resumable, VecEnv, VecStep
 
 SLOTS = 6
-OWN = ["cartpole/full", "cartpole/masked", "counting/4", "counting/1"]
+RANDOM = ["cartpole/full", "cartpole/masked", "memory/tmaze", "memory/copy", "memory/trace_conditioning"]
+OWN = [*RANDOM, "counting/4", "counting/1"]
 ALL = [*OWN, "counting/3/2"]
 
 
+OPTIONS = {
+    "memory/tmaze": MemoryConfig(length_min=5, length_max=15, quiet=3, num_cues=3),
+    "memory/copy": MemoryConfig(symbols=4, delay=3, num_cues=5),
+    "memory/trace_conditioning": MemoryConfig(pause_min=5, pause_max=9, episode_steps=40),
+}
+
+
+def config(env_id: str, num_envs: int = SLOTS) -> EnvConfig:
+    return EnvConfig(id=env_id, num_envs=num_envs, memory=OPTIONS.get(env_id, MemoryConfig()))
+
+
 def build(env_id: str, num_envs: int = SLOTS) -> VecEnv:
-    return make_vec(EnvConfig(id=env_id, num_envs=num_envs))
+    return make_vec(config(env_id, num_envs))
 
 
 def actions_for(env: VecEnv, steps: int, seed: int = 0) -> NDArray[np.int64]:
@@ -54,7 +66,7 @@ def test_shapes_and_types(env_id: str) -> None:
 
 @pytest.mark.parametrize("env_id", ALL)
 def test_spec_of_one_slot_agrees(env_id: str) -> None:
-    spec, full = env_spec(EnvConfig(id=env_id, num_envs=SLOTS)), build(env_id).spec
+    spec, full = env_spec(config(env_id)), build(env_id).spec
     assert len(spec.levels) == 1
     for name in ("id", "observation_shape", "observation_dtype", "num_actions", "frames_per_step"):
         assert getattr(spec, name) == getattr(full, name)
@@ -91,12 +103,18 @@ def test_same_seed_same_stream(env_id: str) -> None:
     assert_same(first, play(one, actions))
 
 
-@pytest.mark.parametrize("env_id", ["cartpole/full", "cartpole/masked"])
+@pytest.mark.parametrize("env_id", RANDOM)
 def test_seeds_and_slots_differ(env_id: str) -> None:
-    env = build(env_id, 64)
-    first = env.reset(7)
-    assert len(np.unique(first.reshape(64, -1), axis=0)) == 64
-    assert not np.array_equal(first, env.reset(8))
+    env = build(env_id, 32)
+    same_actions = np.zeros((100, 32), np.int64)
+
+    def played(seed: int) -> NDArray[np.float32]:
+        env.reset(seed)
+        return np.stack([step.observation for step in play(env, same_actions)])
+
+    first = played(7)
+    assert len({first[:, slot].tobytes() for slot in range(32)}) == 32
+    assert not np.array_equal(first, played(8))
 
 
 @pytest.mark.parametrize("env_id", ALL)
