@@ -37,9 +37,9 @@ def ray_session(config: RayConfig, num_actors: int) -> Iterator[None]:
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if config.address is None:
-        # Ray reads these when it is imported, not when it is initialised.
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        # Ray reads these once, when it is imported: one token serves all sessions of a process.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
     worker_env = {"PYTHONPATH": str(_ROOT), "OMP_WAIT_POLICY": "PASSIVE"}

@@ -97,7 +97,7 @@ class FlatEncoder(nn.Module):
     """No encoder: the flattened observation itself."""
 
     def forward(self, observation: Tensor) -> Tensor:
-        return observation.flatten(1).to(torch.get_default_dtype())
+        return observation.flatten(1)
 
 
 def make_encoder(spec: EnvSpec, config: PolicyConfig) -> tuple[nn.Module, int]:

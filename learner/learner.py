@@ -116,7 +116,8 @@ class Learner:
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise LearnerError(
                 f"update {self.updates} at step {self.global_step}: loss {total}, gradient norm {norm} "
-                f"(policy {float(loss.policy)}, baseline {float(loss.baseline)}); lower learning_rate or grad_norm_clipping, and check the env's rewards and observations"
+                f"(policy {float(loss.policy)}, baseline {float(loss.baseline)}); lower learning_rate or "
+                "grad_norm_clipping, and check the env's rewards and observations"
             )
 
     # --- checkpoints ---------------------------------------------------------------------------
@@ -187,14 +188,14 @@ def _loss_metrics(loss: Loss, grad_norm: Tensor) -> dict[str, float]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is the first GPU, else the CPU. Raises ValueError for a device that is not there."""
+    """`auto` is the first GPU, else the CPU. Raises ConfigError for a device that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device = {name!r} cannot be used here ({error}); use auto or cpu") from error
+        raise ConfigError(f"device = {name!r} cannot be used here ({error}); use auto or cpu") from error
     return device
 
 

@@ -1,0 +1,62 @@
+"""Gymnasium envs that fail on demand, for fault tests: `tests.faulty_env:Faulty-v0`.
+
+What goes wrong, and when, is read from a file named by EVERTRACE_FAULT: `kind after_steps times`. `times`
+counts down in the file, so that a restarted worker may find the fault gone.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+FAULT_VARIABLE = "EVERTRACE_FAULT"
+
+
+class Faulty(gymnasium.Env[np.ndarray, np.int64]):
+    """Ten-step episodes; the observation is the step index."""
+
+    def __init__(self) -> None:
+        self.observation_space = gymnasium.spaces.Box(0.0, 1e6, (1,), np.float32)
+        self.action_space = gymnasium.spaces.Discrete(2)
+        self._steps = self._index = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._index = 0
+        self._fail("reset")
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        self._index += 1
+        self._fail("step")
+        reward = float("nan") if self._due("nan") else 1.0
+        return np.full(1, self._index, np.float32), reward, self._index == 10, False, {}
+
+    def _due(self, kind: str) -> bool:
+        path = os.environ.get(FAULT_VARIABLE)
+        if path is None or not Path(path).exists():
+            return False
+        what, after, times = Path(path).read_text().split()
+        if what != kind or self._steps < int(after) or int(times) == 0:
+            return False
+        Path(path).write_text(f"{what} {after} {int(times) - 1}")
+        return True
+
+    def _fail(self, where: str) -> None:
+        if self._due(where):
+            raise RuntimeError(f"the emulator broke in {where}")
+        if where == "step" and self._due("abort"):
+            os.abort()
+        if where == "step" and self._due("hang"):
+            time.sleep(600)
+
+
+gymnasium.register("Faulty-v0", Faulty)
