@@ -7,35 +7,36 @@ Scan steps work in place on `[B, 2, N]` slices, which stay in cache; whole `[T, 
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from kernels.elstm.contract import ELSTMTrace
+from kernels.trace.reference import advance_trace_chunked
+
+
+def _resets(reset: Tensor, like: Tensor) -> tuple[list[bool], Tensor]:
+    """Steps at which a column is reset, and m_t [T, B, 1].
+
+    Only a CPU is asked: elsewhere the answer would stall the queue, and multiplying always costs less.
+    """
+    steps = reset.any(1).tolist() if reset.device.type == "cpu" else [True] * reset.shape[0]
+    return steps, (~reset)[:, :, None].to(like.dtype)
 
 
 def previous_states(c: Tensor, c_0: Tensor, reset: Tensor) -> list[Tensor]:
-    """c_{t-1} as step t consumes it, after the reset: T tensors [B, N].
-
-    Without a reset it is a view of c. Whether there is one is asked only on the CPU: elsewhere the
-    answer would stall the queue, and the product costs less.
-    """
-    T = c.shape[0]
-    resets = reset.any(1).tolist() if reset.device.type == "cpu" else [True] * T
-    keep = (~reset)[:, :, None].to(c.dtype)
+    """c_{t-1} as step t consumes it, after the reset: T tensors [B, N], views of c where there is none."""
+    resets, keep = _resets(reset, c)
     previous = [c_0, *c[:-1].unbind(0)]
     return [c_prev * keep[t] if resets[t] else c_prev for t, c_prev in enumerate(previous)]
 
 
-def forward_scan(
+def forward(
     x: Tensor, W: Tensor, w: Tensor, b: Tensor, c_0: Tensor, reset: Tensor, derivatives: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gates and states. x [T, B, D], W [2, N, D], w and b [2, N]; stacked z before f.
 
-    Returns c [T, B, N] and, if asked for, the local derivatives: dc_t/du_t [T, B, 2, N] with respect to
-    the gates' pre-activations u (zi and fi of README.md) and a = dc_t/dc_{t-1} [T, B, N], both exact.
+    Returns c [T, B, N], the local derivatives dc_t/du_t [T, B, 2, N] with respect to the gates'
+    pre-activations u (zi and fi of README.md), and a = dc_t/dc_{t-1} [T, B, N]. Without `derivatives`
+    the second means nothing and the third is empty.
     """
     T, B, D = x.shape
     N = w.shape[1]
@@ -43,8 +44,7 @@ def forward_scan(
     c = x.new_empty(T, B, N)
     a = x.new_empty(T if derivatives else 0, B, N)
     one, closed, moved = x.new_ones(()), x.new_empty(B, N), x.new_empty(B, N)
-    resets = reset.any(1).tolist() if x.device.type == "cpu" else [True] * T
-    keep = (~reset)[:, :, None].to(x.dtype)
+    resets, keep = _resets(reset, x)
 
     c_prev = c_0
     for t in range(T):
@@ -69,94 +69,76 @@ def forward_scan(
     return c, u, a
 
 
-class _ChunkedELSTM(torch.autograd.Function):
-    """Inputs x, W, w, b, c_0, reset, derivatives, *trace; outputs c and the advanced trace."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        W: Tensor,
-        w: Tensor,
-        b: Tensor,
-        c_0: Tensor,
-        reset: Tensor,
-        differentiate: bool,
-        *trace: Tensor,
-    ) -> tuple[Tensor, ...]:
-        c, local, a = forward_scan(x, W, w, b, c_0, reset, differentiate or bool(trace))
-        advanced = _advance(x, c, c_0, reset, local, a, ELSTMTrace(*trace)) if trace else ()
-        if differentiate:
-            ctx.save_for_backward(x, W, c, c_0, reset, local, a, *trace)
-        ctx.mark_non_differentiable(*advanced)
-        return c, *advanced
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, e: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        """e [T, B, N]: the direct gradient dL/dc_t, without any path through later states."""
-        x, W, c, c_0, reset, local, a, *trace = ctx.saved_tensors
-        T, B, D = x.shape
-        N = W.shape[1]
-        previous = previous_states(c, c_0, reset)
-        d = torch.empty_like(local)  # dL/du_t = lam_t * local_t
-        lam, grad_w, grad_b = torch.zeros_like(c_0), x.new_zeros(B, 2, N), x.new_zeros(B, 2, N)
-        for t in reversed(range(T)):
-            lam.add_(e[t])
-            torch.mul(local[t], lam[:, None], out=d[t])
-            grad_b.add_(d[t])
-            grad_w.addcmul_(d[t], previous[t][:, None])
-            lam.mul_(a[t])
-
-        rows = d.view(T * B, 2 * N)
-        grad_x = (rows @ W.flatten(0, 1)).view(T, B, D) if ctx.needs_input_grad[0] else None
-        grad_W = (rows.T @ x.reshape(T * B, D)).view(2, N, D)
-        grad_w, grad_b = grad_w.sum(0), grad_b.sum(0)
-        if trace:  # the boundary term: all that RTRL adds to TBPTT
-            S = ELSTMTrace(*trace)
-            grad_W[0] += torch.einsum("bn,bnd->nd", lam, S.W_z)
-            grad_W[1] += torch.einsum("bn,bnd->nd", lam, S.W_f)
-            grad_w += torch.stack([(lam * S.w_z).sum(0), (lam * S.w_f).sum(0)])
-            grad_b += torch.stack([(lam * S.b_z).sum(0), (lam * S.b_f).sum(0)])
-        return grad_x, grad_W, grad_w, grad_b, lam, None, None, *(None,) * len(trace)
-
-
-def _advance(
-    x: Tensor, c: Tensor, c_0: Tensor, reset: Tensor, local: Tensor, a: Tensor, trace: ELSTMTrace
-) -> tuple[Tensor, ...]:
-    """The trace after the chunk: P_0 S + sum_t (P_t local_t) x_t^T, P_t the product of a_s over s > t."""
-    p = torch.empty_like(local)  # P_t * local_t
-    P, s_w, s_b = torch.ones_like(c_0), torch.zeros_like(local[0]), torch.zeros_like(local[0])
-    previous = previous_states(c, c_0, reset)
-    for t in reversed(range(x.shape[0])):
+def _suffix_scan(previous: list[Tensor], local: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """With P_t the product of a_s over s > t: P_t local_t [T, B, 2, N], P_0 [B, N], and [B, 4, N], what the
+    chunk adds to the vectors of the trace (w_z, w_f, b_z, b_f)."""
+    T, B, _, N = local.shape
+    p, P, added = torch.empty_like(local), torch.ones_like(a[0]), local.new_zeros(B, 4, N)
+    for t in reversed(range(T)):
         torch.mul(local[t], P[:, None], out=p[t])
-        s_b.add_(p[t])
-        s_w.addcmul_(p[t], previous[t][:, None])
+        added[:, :2].addcmul_(p[t], previous[t][:, None])
+        added[:, 2:].add_(p[t])
         P.mul_(a[t])
-
-    def matrix(S: Tensor, gate: int) -> Tensor:
-        return (S * P[:, :, None]).baddbmm_(p[:, :, gate].permute(1, 2, 0), x.transpose(0, 1))
-
-    vectors = zip(trace[2:], (s_w[:, 0], s_w[:, 1], s_b[:, 0], s_b[:, 1]), strict=True)
-    return matrix(trace.W_z, 0), matrix(trace.W_f, 1), *(torch.addcmul(new, S, P) for S, new in vectors)
+    return p, P, added
 
 
-def elstm_chunked(
+def backward(
+    e: Tensor,
     x: Tensor,
-    W_z: Tensor,
-    W_f: Tensor,
-    w_z: Tensor,
-    w_f: Tensor,
-    b_z: Tensor,
-    b_f: Tensor,
+    W: Tensor,
+    c: Tensor,
     c_0: Tensor,
     reset: Tensor,
-    trace: ELSTMTrace | None = None,
-) -> tuple[Tensor, ELSTMTrace | None]:
-    """Same arguments and results as `kernels.elstm.elstm`."""
-    weights = (W_z, W_f, w_z, w_f, b_z, b_f)
-    differentiate = torch.is_grad_enabled() and any(v.requires_grad for v in (x, c_0, *weights))
-    W, w, b = torch.stack([W_z, W_f]), torch.stack([w_z, w_f]), torch.stack([b_z, b_f])
-    outputs = _ChunkedELSTM.apply(x, W, w, b, c_0, reset, differentiate, *(trace or ()))
-    c, *advanced = cast("tuple[Tensor, ...]", outputs)
-    return c, None if trace is None else ELSTMTrace(*advanced)
+    local: Tensor,
+    a: Tensor,
+    trace: list[Tensor],
+    rows: Tensor | None,
+    need_x: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x (empty unless `need_x`), W, w, b and c_0 from e [T, B, N], the direct dL/dc_t.
+
+    trace: empty for TBPTT; else six tensors, as in ELSTMTrace, with a row for each column of the batch. Or
+    they are a bank whose `rows` [B] belong to the columns, and these rows are advanced in place.
+    """
+    T, B, D = x.shape
+    N = W.shape[1]
+    previous = previous_states(c, c_0, reset)
+    d = torch.empty_like(local)  # dL/du_t = lam_t * local_t
+    lam, gradient = torch.zeros_like(c_0), x.new_zeros(B, 4, N)
+    for t in reversed(range(T)):
+        lam.add_(e[t])
+        torch.mul(local[t], lam[:, None], out=d[t])
+        gradient[:, :2].addcmul_(d[t], previous[t][:, None])
+        gradient[:, 2:].add_(d[t])
+        lam.mul_(a[t])
+
+    flat = d.view(T * B, 2 * N)
+    grad_x = (flat @ W.flatten(0, 1)).view(T, B, D) if need_x else x.new_empty(0)
+    grad_W = (flat.T @ x.reshape(T * B, D)).view(2, N, D)
+    # What follows is all that RTRL adds to TBPTT: the boundary term and, in a bank, the advance.
+    if rows is not None:
+        p, P, added = _suffix_scan(previous, local, a)
+        banks = [s[:, None] for s in trace[:2]]
+        grad_W += advance_trace_chunked(banks, rows, lam[:, None], P[:, None, None], p[:, :, :, None], x)
+        vectors = torch.stack([s[rows] for s in trace[2:]], 1)
+        gradient.addcmul_(lam[:, None], vectors)
+        for s, advanced in zip(trace[2:], added.addcmul_(P[:, None], vectors).unbind(1), strict=True):
+            s.index_copy_(0, rows, advanced)
+    elif trace:
+        grad_W += torch.stack([torch.einsum("bn,bnd->nd", lam, s) for s in trace[:2]])
+        gradient.addcmul_(lam[:, None], torch.stack(trace[2:], 1))
+    grad_w, grad_b = gradient.sum(0).view(2, 2, N).unbind(0)
+    return grad_x, grad_W, grad_w, grad_b.clone(), lam
+
+
+def advance(
+    x: Tensor, c: Tensor, c_0: Tensor, reset: Tensor, local: Tensor, a: Tensor, trace: list[Tensor]
+) -> list[Tensor]:
+    """The trace after the chunk, as new tensors: P_0 S + sum_t (P_t local_t) x_t^T."""
+    p, P, added = _suffix_scan(previous_states(c, c_0, reset), local, a)
+    matrices = [
+        (s * P[:, :, None]).baddbmm_(p[:, :, gate].permute(1, 2, 0), x.transpose(0, 1))
+        for gate, s in enumerate(trace[:2])
+    ]
+    vectors = [torch.addcmul(new, s, P) for s, new in zip(trace[2:], added.unbind(1), strict=True)]
+    return matrices + vectors

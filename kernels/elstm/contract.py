@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -55,6 +55,15 @@ def _expect(name: str, tensor: Tensor, shape: tuple[int, ...], symbols: str, lik
         raise ValueError(f"{name} is on {tensor.device}, x on {like.device}: move them to one device")
 
 
+class TraceRows(Protocol):
+    """Rows of a bank that stand for a gathered trace (kernels/elstm/bank.py)."""
+
+    @property
+    def bank(self) -> ELSTMTrace: ...
+
+    def __len__(self) -> int: ...
+
+
 def check_arguments(
     x: Tensor,
     W_z: Tensor,
@@ -65,7 +74,7 @@ def check_arguments(
     b_f: Tensor,
     c_0: Tensor,
     reset: Tensor,
-    trace: ELSTMTrace | None,
+    trace: ELSTMTrace | TraceRows | None,
 ) -> None:
     """Raises ValueError, naming the argument, unless shapes, types and devices agree."""
     if x.ndim != 3 or x.shape[0] < 1:
@@ -85,13 +94,6 @@ def check_arguments(
         ("b_f", b_f, (N,), "[N]"),
         ("c_0", c_0, (B, N), "[B, N]"),
     ]
-    if trace is not None:
-        for field, tensor in zip(trace._fields, trace, strict=True):
-            matrix = field.startswith("W")
-            shape = (B, N, D) if matrix else (B, N)
-            floats.append((f"trace.{field}", tensor, shape, "[B, N, D]" if matrix else "[B, N]"))
-            if tensor.requires_grad:
-                raise ValueError(f"trace.{field} requires grad: a trace is not differentiable, detach it")
     for name, tensor, shape, symbols in floats:
         _expect(name, tensor, shape, symbols, x)
         if tensor.dtype != x.dtype:
@@ -99,3 +101,26 @@ def check_arguments(
     _expect("reset", reset, (T, B), "[T, B]", x)
     if reset.dtype != torch.bool:
         raise ValueError(f"reset is {reset.dtype}, expected torch.bool")
+    if isinstance(trace, ELSTMTrace):
+        _check_trace("trace", trace, B, "B", N, x)
+    elif trace is not None:
+        if len(trace) != B:
+            raise ValueError(f"trace names {len(trace)} rows, x has B = {B} columns")
+        _check_trace("trace.bank", trace.bank, trace.bank.W_z.shape[0], "rows", N, x)
+
+
+def _check_trace(owner: str, trace: ELSTMTrace, rows: int, symbol: str, N: int, x: Tensor) -> None:
+    """A bank's matrices may be bfloat16; it is advanced in place, and so must be contiguous."""
+    in_place = symbol == "rows"
+    for field, tensor in zip(trace._fields, trace, strict=True):
+        name, matrix = f"{owner}.{field}", field.startswith("W")
+        shape = (rows, N, x.shape[2]) if matrix else (rows, N)
+        _expect(name, tensor, shape, f"[{symbol}, N, D]" if matrix else f"[{symbol}, N]", x)
+        if tensor.dtype != x.dtype and not (in_place and matrix and tensor.dtype == torch.bfloat16):
+            raise ValueError(f"{name} is {tensor.dtype}, x is {x.dtype}: convert one of them")
+        if tensor.requires_grad:
+            raise ValueError(f"{name} requires grad: a trace is not differentiable, detach it")
+        if in_place and not tensor.is_contiguous():
+            raise ValueError(f"{name} is not contiguous: backward advances its rows in place")
+    if trace.W_z.dtype != trace.W_f.dtype:
+        raise ValueError(f"{owner}.W_f is {trace.W_f.dtype}, {owner}.W_z {trace.W_z.dtype}: use one dtype")

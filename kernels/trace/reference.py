@@ -1,0 +1,46 @@
+"""Boundary term and advance in torch: as the formula says, and row by row."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def advance_trace_reference(
+    traces: list[Tensor], rows: Tensor, lam_0: Tensor, decay: Tensor, update: Tensor, x: Tensor
+) -> Tensor:
+    """The formula, letter by letter; same arguments as `kernels.trace.advance_trace_`."""
+    boundary = []
+    for k, bank in enumerate(traces):
+        S = bank[rows].to(x.dtype)
+        boundary.append(torch.einsum("bin,bind->nd", lam_0, S))
+        S = torch.einsum("bijn,bjnd->bind", decay, S)
+        S = S + torch.einsum("tbin,tbd->bind", update[:, :, k], x)
+        bank[rows] = S.to(bank.dtype)
+    return torch.stack(boundary)
+
+
+def advance_trace_chunked(
+    traces: list[Tensor], rows: Tensor, lam_0: Tensor, decay: Tensor, update: Tensor, x: Tensor
+) -> Tensor:
+    """One row at a time, in place: a row stays in cache between its read and its write.
+
+    For a GPU this is a launch a row and a wait for `rows`; backend "triton" is one launch.
+    """
+    K, d = update.shape[2], lam_0.shape[1]
+    N, D = traces[0].shape[2:]
+    boundary = x.new_zeros(K, N, D)
+    for b, row in enumerate(rows.tolist()):
+        for k, bank in enumerate(traces):
+            S = bank[row].to(x.dtype)  # a view of the bank, unless the bank is in bfloat16
+            before = S.clone() if d == 2 else S
+            for i in range(d):
+                boundary[k].addcmul_(lam_0[b, i, :, None], before[i])
+            for i in range(d):
+                S[i].mul_(decay[b, i, i, :, None])
+                if d == 2:
+                    S[i].addcmul_(decay[b, i, 1 - i, :, None], before[1 - i])
+                S[i].addmm_(update[:, b, k, i].T, x[:, b])
+            if S.dtype != bank.dtype:
+                bank[row] = S.to(bank.dtype)
+    return boundary
