@@ -11,11 +11,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from kernels.vtrace.reference import vtrace_reference
+from kernels.vtrace.ops import vtrace_op
 
-Backend = Literal["auto", "reference"]
-
-_BACKENDS = {"auto": vtrace_reference, "reference": vtrace_reference}
+Backend = Literal["auto", "reference", "triton"]
 
 
 class VTraceReturns(NamedTuple):
@@ -52,10 +50,11 @@ def vtrace(
     clip_rho (rho-bar, of the temporal differences), clip_c (c-bar, of the traces), clip_pg_rho (of the
     advantages): None switches the clip off. lambda_ in [0, 1] multiplies c, as SEED RL does.
 
+    backend: "reference" (torch, a loop over T), "triton" (float32 on a GPU, one launch), or "auto": triton
+    where it can run, else reference.
+
     No gradient flows through the result. Raises ValueError, naming the argument.
     """
-    if backend not in _BACKENDS:
-        raise ValueError(f"backend = {backend!r}: choose one of {', '.join(map(repr, _BACKENDS))}")
     if log_rhos.ndim != 2 or log_rhos.shape[0] < 1:
         raise ValueError(f"log_rhos has shape {list(log_rhos.shape)}, expected [T, B] with T >= 1")
     if log_rhos.dtype not in (torch.float32, torch.float64):
@@ -78,21 +77,24 @@ def vtrace(
             raise ValueError(f"{name} = {clip!r}: must be positive, or None for no clip")
     if not 0 <= lambda_ <= 1:
         raise ValueError(f"lambda_ = {lambda_!r}: lies in [0, 1]")
-    with torch.no_grad():
-        return VTraceReturns(
-            *_BACKENDS[backend](
-                log_rhos,
-                rewards,
-                discounts,
-                values,
-                next_values,
-                continues,
-                clip_rho,
-                clip_c,
-                clip_pg_rho,
-                lambda_,
-            )
-        )
+    chosen = _choose_backend(backend, log_rhos)
+    inputs = [t.detach() for t in (log_rhos, rewards, discounts, values, next_values, continues)]
+    return VTraceReturns(*vtrace_op(*inputs, clip_rho, clip_c, clip_pg_rho, lambda_, chosen))
+
+
+def _choose_backend(backend: str, like: Tensor) -> str:
+    if backend == "auto":
+        return "triton" if like.is_cuda and like.dtype == torch.float32 else "reference"
+    if backend not in ("reference", "triton"):
+        raise ValueError(f"backend = {backend!r}: choose one of 'auto', 'reference', 'triton'")
+    if backend == "triton":
+        from kernels.vtrace.triton import INTERPRETED
+
+        if like.dtype != torch.float32:
+            raise ValueError(f"log_rhos is {like.dtype}: backend 'triton' computes in float32")
+        if not like.is_cuda and not INTERPRETED:
+            raise ValueError(f"log_rhos is on {like.device}: backend 'triton' needs a GPU")
+    return backend
 
 
 __all__ = ["Backend", "VTraceReturns", "vtrace"]
