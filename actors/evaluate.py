@@ -6,6 +6,7 @@ instead would favour short ones.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from actors.collect import Collector
 from actors.inference import LocalInference
 from actors.policy import Policy
 from actors.rollout import EpisodeStats
-from configs.schema import Config
+from configs.schema import Config, ConfigError
 from envs.make import make_vec
 
 
@@ -59,11 +60,11 @@ class Evaluation:
 def evaluate(config: Config, policy: Policy, *, episodes: int, greedy: bool, seed: int) -> Evaluation:
     """Plays `episodes` games of `config.env` with `policy` on the CPU.
 
-    Raises ValueError for a number of games below 1, EnvError where the env cannot be made.
+    Raises ConfigError for a number of games below 1, EnvError where the env cannot be made.
     """
     if episodes < 1:
-        raise ValueError(f"episodes = {episodes}: needs at least 1")
-    env = make_vec(config.env)
+        raise ConfigError(f"episodes = {episodes}: needs at least 1")
+    env = make_vec(dataclasses.replace(config.env, num_envs=min(episodes, max(config.env.num_envs, 16))))
     quota = np.full(env.num_envs, episodes // env.num_envs)
     quota[: episodes % env.num_envs] += 1
     collector = Collector(

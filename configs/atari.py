@@ -42,3 +42,19 @@ def atari_cpu(game: str, variant: str) -> Config:
         time_limit_s=300.0,
         learner_threads=1,
     )
+
+
+def atari_bench(game: str, variant: str) -> Config:
+    """What `launch.py bench` measures on a CPU: DQN's CNN, N = 256, T = 50, 32 env slots."""
+    arm = VARIANTS[variant]
+    return Config(
+        preset=f"atari_{game}_{variant}_bench",
+        env=EnvConfig(id=game_id(game), num_envs=16, num_threads=1),
+        policy=PolicyConfig(encoder="nature", core=arm["core"], hidden_size=256),
+        ray=RayConfig(object_store_mib=512, rollouts_in_flight=1),
+        credit=arm["credit"],
+        num_actors=2,
+        unroll_length=50,
+        batch_size=16,
+        learner_threads=1,
+    )

@@ -11,19 +11,31 @@ from configs.variants import VARIANTS
 
 
 def cartpole(variant: str, env_id: str = "cartpole/masked") -> Config:
+    """About a minute and a half on two cores."""
     arm = VARIANTS[variant]
     return Config(
         preset=f"cartpole_{variant}",
-        env=EnvConfig(id=env_id, num_envs=16),
-        policy=PolicyConfig(encoder="mlp", features=64, core=arm["core"], hidden_size=64, forget_bias=1.0),
+        env=EnvConfig(id=env_id, num_envs=8),
+        policy=PolicyConfig(
+            encoder="mlp",
+            features=64,
+            core=arm["core"],
+            hidden_size=64,
+            forget_bias=0.0 if arm["core"] == "none" else 1.0,
+        ),
         ray=RayConfig(object_store_mib=256, rollouts_in_flight=1),
         credit=arm["credit"],
         num_actors=2,
-        unroll_length=20,
-        batch_size=32,
-        total_steps=1_500_000,
+        unroll_length=40,
+        batch_size=16,
+        total_steps=2_500_000,
         learner_threads=1,
-        discounting=0.99,
+        discounting=0.98,
+        lambda_=0.95,
+        baseline_cost=0.1,
+        entropy_cost=0.003,
         reward_clipping="none",
-        entropy_cost=0.01,
+        optimizer="adam",
+        learning_rate=5e-3,
+        epsilon=1e-5,
     )

@@ -5,26 +5,26 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 
-from configs.atari import atari, atari_cpu
+from configs.atari import atari, atari_bench, atari_cpu
 from configs.cartpole import cartpole
 from configs.schema import Config, ConfigError
 from configs.variants import VARIANTS
 
 _ARM = "|".join(VARIANTS)
-_ATARI = re.compile(rf"atari_(?P<game>[a-z][a-z0-9_]*?)_(?P<arm>{_ARM})(?P<cpu>_cpu)?")
+_ATARI = re.compile(rf"atari_(?P<game>[a-z][a-z0-9_]*?)_(?P<arm>{_ARM})(?P<size>_cpu|_bench)?")
 _CARTPOLE = re.compile(rf"cartpole_(?P<full>full_)?(?P<arm>{_ARM})")
 
 
 def preset_patterns() -> list[str]:
     """The families of names, for help texts."""
     arms = "{" + ",".join(VARIANTS) + "}"
-    return [f"atari_<game>_{arms}[_cpu]", f"cartpole_[full_]{arms}"]
+    return [f"atari_<game>_{arms}[_cpu|_bench]", f"cartpole_[full_]{arms}"]
 
 
 def preset(name: str) -> Config:
     """The config of that name. Raises ConfigError, with the families of names, for an unknown one."""
     if match := _ATARI.fullmatch(name):
-        build = atari_cpu if match["cpu"] else atari
+        build = {None: atari, "_cpu": atari_cpu, "_bench": atari_bench}[match["size"]]
         return build(match["game"], match["arm"])
     if match := _CARTPOLE.fullmatch(name):
         return cartpole(match["arm"], "cartpole/full" if match["full"] else "cartpole/masked")

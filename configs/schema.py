@@ -133,13 +133,19 @@ class PolicyConfig:
     hidden_size: int = 256
     """Units N of the core (unused by core `none`)."""
     forget_bias: float = 0.0
-    """Mean of the forget-gate bias at the start (the paper: 0)."""
+    """Added to the forget gate's bias at the start (the paper: 0)."""
     previous_action: bool = False
     """Feed the previous action to the core as one-hot (off in the paper)."""
 
     def __post_init__(self) -> None:
         _require(self.features >= 1, "policy.features", self.features, "needs at least 1")
         _require(self.hidden_size >= 1, "policy.hidden_size", self.hidden_size, "needs at least 1")
+        _require(
+            self.core != "none" or self.forget_bias == 0.0,
+            "policy.forget_bias",
+            self.forget_bias,
+            "cannot take effect with policy.core = 'none'; leave it at 0",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

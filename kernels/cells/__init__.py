@@ -11,16 +11,18 @@ from kernels.cells.none import Identity
 def make_core(name: str, input_size: int, hidden_size: int, forget_bias: float = 0.0) -> Core:
     """The core that `policy.core` names: "none", "lstm" or "elstm".
 
-    forget_bias is the eLSTM's; ValueError if set for another core. "none" has no hidden units, and its
-    output is as wide as its input.
+    forget_bias is added to the start value of the forget gate's bias; ValueError if set for "none", which
+    has no gate and no hidden units, and whose output is as wide as its input.
     """
-    if forget_bias != 0.0 and name != "elstm":
-        raise ValueError(f"forget_bias = {forget_bias}: the core {name!r} has none, leave it at 0")
     match name:
+        case "none" if forget_bias != 0.0:
+            raise ValueError(
+                f"forget_bias = {forget_bias}: the core 'none' has no forget gate, leave it at 0"
+            )
         case "none":
             return Identity(input_size)
         case "lstm":
-            return LSTM(input_size, hidden_size)
+            return LSTM(input_size, hidden_size, forget_bias)
         case "elstm":
             return ELSTM(input_size, hidden_size, forget_bias)
     raise ValueError(f"core = {name!r}: choose one of 'none', 'lstm', 'elstm'")

@@ -11,11 +11,14 @@ from kernels.cells.core import Core, State, keep
 
 
 class LSTM(Core):
-    """State (h, c), each [B, N]; weights, names and start values of a one-layer `nn.LSTM`."""
+    """State (h, c), each [B, N]; weights, names and start values of a one-layer `nn.LSTM`, with
+    `forget_bias` added to the forget gate's bias."""
 
-    def __init__(self, input_size: int, hidden_size: int) -> None:
+    def __init__(self, input_size: int, hidden_size: int, forget_bias: float = 0.0) -> None:
         super().__init__(input_size, hidden_size)
         self.lstm = nn.LSTM(input_size, hidden_size)
+        with torch.no_grad():  # the gates' order is input, forget, cell, output
+            self.lstm.get_parameter("bias_ih_l0")[hidden_size : 2 * hidden_size] += forget_bias
 
     def initial_state(self, batch: int, device: torch.device | str | None = None) -> State:
         weight = self.lstm.get_parameter("weight_hh_l0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def test_rollouts_join_without_a_seam(T: int) -> None:
     collector = _collector("counting/7", T)
     rollouts = [collector.collect() for _ in range(max(3, 60 // T))]
     assert [rollout.sequence_number for rollout in rollouts] == list(range(len(rollouts)))
-    for before, after in zip(rollouts[:-1], rollouts[1:], strict=True):
+    for before, after in pairwise(rollouts):
         for name in ("observation", "reward", *FLAGS):
             np.testing.assert_array_equal(getattr(before, name)[-1], getattr(after, name)[0])
         np.testing.assert_array_equal(before.action[-1], after.previous_action)
@@ -141,7 +142,7 @@ def _rest(
 
 
 class _FixedCell(CountingCell):
-    def step(self, observation, reward, reset, state, previous_action):  # noqa: ANN001, ANN201
+    def step(self, observation, reward, reset, state, previous_action):
         return super().step(np.zeros((E, 3)), reward, np.ones(E, np.bool_), state, previous_action)
 
 

@@ -32,9 +32,9 @@ def _policy(config: Config) -> Policy:
 
 def test_every_slot_plays_its_quota_however_long_its_games_are() -> None:
     config = _config("counting/3")
-    result = evaluate(config, _policy(config), episodes=10, greedy=True, seed=1)
-    assert Counter(e.slot for e in result.episodes) == {0: 3, 1: 3, 2: 2, 3: 2}
-    assert {e.slot: e.episodic_length for e in result.episodes} == {0: 3, 1: 4, 2: 5, 3: 6}
+    result = evaluate(config, _policy(config), episodes=40, greedy=True, seed=1)
+    assert Counter(e.slot for e in result.episodes) == {slot: 3 if slot < 8 else 2 for slot in range(16)}
+    assert {e.slot: e.episodic_length for e in result.episodes} == {slot: 3 + slot for slot in range(16)}
     assert result.mean == pytest.approx(np.mean(result.returns))
     assert result.std == pytest.approx(np.std(result.returns, ddof=1))
 
@@ -43,7 +43,7 @@ def test_every_slot_plays_its_quota_however_long_its_games_are() -> None:
 def test_same_seed_same_games(greedy: bool) -> None:
     config = _config("cartpole/masked")
     runs = [evaluate(config, _policy(config), episodes=6, greedy=greedy, seed=s) for s in (3, 3, 4)]
-    assert runs[0] == runs[1] and runs[0].returns != runs[2].returns
+    assert runs[0] == runs[1] and runs[0].episodes != runs[2].episodes
     assert max(runs[0].returns) > 1.0, "returns are raw, not clipped to 1"
 
 

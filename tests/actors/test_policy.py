@@ -80,7 +80,7 @@ def test_a_reset_forgets_the_state_and_the_previous_action(core: str) -> None:
 
 def test_the_core_sees_the_reward_clipped() -> None:
     policy = _policy(VECTOR)
-    observation, reward, reset, action = _inputs(VECTOR)
+    observation, _, reset, action = _inputs(VECTOR)
     state = policy.initial_state(B)
 
     def logits(value: float) -> torch.Tensor:

@@ -60,8 +60,8 @@ def _config(**changes: Any) -> Config:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"batch_size": 33}, ["batch_size = 33", "multiple of env.num_envs = 16"]),
-        ({"batch_size": 64}, ["batch_size = 64", "can never be filled", "2 * 16 = 32", "raise num_actors"]),
+        ({"batch_size": 33}, ["batch_size = 33", "multiple of env.num_envs = 8"]),
+        ({"batch_size": 64}, ["batch_size = 64", "can never be filled", "2 * 8 = 16", "raise num_actors"]),
         ({"batch_size": 0}, ["batch_size = 0", "at least 1"]),
         ({"unroll_length": 0}, ["unroll_length = 0"]),
         ({"num_actors": 0}, ["num_actors = 0"]),
@@ -103,6 +103,11 @@ def test_bad_value_names_field_value_and_remedy(changes: dict[str, Any], words: 
 def test_bad_env_value_names_the_field(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"env.{next(iter(changes))} = "):
         EnvConfig(**{"id": "ALE/Pong-v5", **changes})
+
+
+def test_a_forget_bias_without_a_forget_gate_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"policy.forget_bias = 1.0: cannot take effect"):
+        PolicyConfig(core="none", forget_bias=1.0)
 
 
 def _edited(**changes: Any) -> str:

@@ -151,8 +151,8 @@ def test_a_trace_that_cannot_take_effect_is_refused(name):
 def test_make_core_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match=r"^core = 'gru': choose one of"):
         make_core("gru", D, N)
-    with pytest.raises(ValueError, match=r"^forget_bias = 1.0: the core 'lstm' has none"):
-        make_core("lstm", D, N, forget_bias=1.0)
+    with pytest.raises(ValueError, match=r"^forget_bias = 1.0: the core 'none' has no forget gate"):
+        make_core("none", D, N, forget_bias=1.0)
     with pytest.raises(ValueError, match=r"^input_size = 0"):
         Identity(0)
     with pytest.raises(ValueError, match=r"^hidden_size = 0"):
@@ -163,3 +163,12 @@ def test_lstm_names_shapes_that_do_not_fit():
     core, (x, reset) = make("lstm"), random_chunk()
     with pytest.raises(ValueError, match=r"expected \[T, B, D\] and \[T, B\]"):
         core.unroll(x, random_state(core), reset[:-1])
+
+
+def test_forget_bias_of_the_lstm_goes_to_the_forget_gate_alone() -> None:
+    torch.manual_seed(1)
+    plain = make_core("lstm", 3, 4)
+    torch.manual_seed(1)
+    biased = make_core("lstm", 3, 4, forget_bias=2.0)
+    change = biased.get_parameter("lstm.bias_ih_l0") - plain.get_parameter("lstm.bias_ih_l0")
+    torch.testing.assert_close(change, torch.tensor([0.0] * 4 + [2.0] * 4 + [0.0] * 8))
