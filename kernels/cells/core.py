@@ -46,7 +46,8 @@ class Core(nn.Module):
         """T steps while learning: x [T, B, D], reset [T, B] bool -> h [T, B, N], next state, next trace.
 
         reset[t] zeroes state and trace before x[t] is consumed. A trace of None trains by TBPTT, and
-        None comes back. ValueError for a trace that this core has no use for.
+        None comes back. backend: how the core computes; "auto" is a choice that any core has. ValueError
+        for a trace or a backend that this core has no use for.
         """
         raise NotImplementedError
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels.cells.core import Core, State, keep
-from kernels.elstm import Backend, ELSTMTrace, elstm
+from kernels.elstm import Backend, BankedTrace, ELSTMTrace, elstm
 
 
 class ELSTM(Core):
@@ -50,9 +50,9 @@ class ELSTM(Core):
         x: Tensor,
         state: State,
         reset: Tensor,
-        trace: ELSTMTrace | None = None,
+        trace: ELSTMTrace | BankedTrace | None = None,
         backend: str = "auto",
-    ) -> tuple[Tensor, State, ELSTMTrace | None]:
+    ) -> tuple[Tensor, State, ELSTMTrace | BankedTrace | None]:
         weights = (self.W_z, self.W_f, self.w_z, self.w_f, self.b_z, self.b_f)
         c, trace = elstm(x, *weights, state[0], reset, trace, cast("Backend", backend))
         return self._output(x, c), (c[-1],), trace

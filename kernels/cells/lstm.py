@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from kernels.cells.core import Core, State, keep
 
@@ -26,20 +27,36 @@ class LSTM(Core):
         return zeros[0], zeros[1]
 
     def step(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
-        h, state, _ = self.unroll(x[None], state, reset[None])
-        return h[0], state
+        m = keep(reset, x)
+        h, (h_n, c_n) = self.lstm(x[None], ((m * state[0])[None], (m * state[1])[None]))
+        return h[0], (h_n[0], c_n[0])
 
     def unroll(
         self, x: Tensor, state: State, reset: Tensor, trace: Any = None, backend: str = "auto"
     ) -> tuple[Tensor, State, Any]:
-        """One call of torch's LSTM for each stretch of steps in which no column is reset.
+        """backend: how torch's LSTM, which knows no resets, is called.
 
-        On a GPU, finding the stretches waits for the device once.
+        "stretches": once for each stretch of steps in which no column is reset. Fastest on a CPU, where a
+        call costs little and packing gathers and scatters.
+        "packed": once in all. Every column is cut at its resets, and the pieces are one packed batch of
+        sequences of unequal length. The number of launches does not grow with the number of resets.
+        "auto": packed on a GPU, stretches elsewhere.
+
+        Either way the host must know where the resets are: on a GPU it waits for the device, once.
         """
         self._refuse_trace(trace)
         if x.ndim != 3 or reset.shape != x.shape[:2]:
             shapes = f"x {list(x.shape)}, reset {list(reset.shape)}"
             raise ValueError(f"{shapes}: expected [T, B, D] and [T, B]")
+        if backend == "auto":
+            backend = "packed" if x.is_cuda else "stretches"
+        if backend == "packed":
+            return *self._packed(x, state, reset), None
+        if backend == "stretches":
+            return *self._stretches(x, state, reset), None
+        raise ValueError(f"backend = {backend!r}: an LSTM has 'auto', 'stretches' and 'packed'")
+
+    def _stretches(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
         h, c = state
         starts = [0, *(t for t, any_reset in enumerate(reset.any(1).tolist()) if any_reset and t > 0)]
         outputs = []
@@ -48,4 +65,54 @@ class LSTM(Core):
             output, (h, c) = self.lstm(x[start:stop], ((m * h)[None], (m * c)[None]))
             h, c = h[0], c[0]
             outputs.append(output)
-        return torch.cat(outputs), (h, c), None
+        return torch.cat(outputs), (h, c)
+
+    def _packed(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+        T, B, _ = x.shape
+        pieces = _cut(reset.cpu())
+        column, kept, order, position, last = (
+            index.to(x.device, non_blocking=True)
+            for index in (pieces.column, pieces.kept, pieces.order, pieces.position, pieces.last)
+        )
+        m = kept[:, None].to(x.dtype)
+        packed = PackedSequence(x.reshape(T * B, -1).index_select(0, order), pieces.batch_sizes)
+        output, (h, c) = self.lstm(packed, tuple((m * s.index_select(0, column))[None] for s in state))
+        h_all = output.data.index_select(0, position).view(T, B, -1)
+        return h_all, (h[0].index_select(0, last), c[0].index_select(0, last))
+
+
+class _Pieces(NamedTuple):
+    """Columns of a chunk cut at their resets: R pieces, the longest first, as a packed sequence has them."""
+
+    column: Tensor
+    """[R] the batch column that a piece lies in."""
+    kept: Tensor
+    """[R] bool: the piece begins the chunk without a reset, and so carries the column's state on."""
+    order: Tensor
+    """[T * B] flat position t * B + b of each packed entry."""
+    position: Tensor
+    """[T * B] the packed entry of each flat position: the inverse of `order`."""
+    last: Tensor
+    """[B] the piece that ends each column."""
+    batch_sizes: Tensor
+    """[longest] pieces still running at each packed step."""
+
+
+def _cut(reset: Tensor) -> _Pieces:
+    """reset [T, B] bool on the CPU."""
+    T, B = reset.shape
+    starts = reset.clone()
+    starts[0] = True
+    column, start = starts.T.nonzero(as_tuple=True)  # column by column, each in the order of time
+    length = torch.diff(column * T + start, append=torch.tensor([B * T]))
+    by_length = torch.argsort(length, descending=True, stable=True)
+    column, start, length = column[by_length], start[by_length], length[by_length]
+    step = torch.arange(int(length[0]))[:, None]
+    running = step < length
+    order = ((start + step) * B + column)[running]
+    position = torch.empty_like(order)
+    position[order] = torch.arange(T * B)
+    ends = (start + length == T).nonzero()[:, 0]
+    last = torch.empty(B, dtype=torch.int64)
+    last[column[ends]] = ends
+    return _Pieces(column, (start == 0) & ~reset[0, column], order, position, last, running.sum(1))

@@ -26,4 +26,8 @@ class Identity(Core):
         self, x: Tensor, state: State, reset: Tensor, trace: Any = None, backend: str = "auto"
     ) -> tuple[Tensor, State, Any]:
         self._refuse_trace(trace)
+        if backend != "auto":
+            raise ValueError(
+                f"backend = {backend!r}: without a core there is nothing to compute, pass 'auto'"
+            )
         return x, state, None

@@ -84,8 +84,13 @@ def test_a_reset_forgets(name):
     torch.testing.assert_close(h[4:], h_fresh, rtol=0, atol=0)
 
 
-def test_lstm_equals_torchs_cell_with_states_zeroed_by_hand():
+@pytest.mark.parametrize("resets", ["some", "none", "all"])
+@pytest.mark.parametrize("backend", ["stretches", "packed", "auto"])
+def test_lstm_equals_torchs_cell_with_states_zeroed_by_hand(backend, resets):
     core, (x, reset) = make("lstm"), random_chunk()
+    if resets != "some":
+        reset.fill_(resets == "all")
+    x.requires_grad_()
     assert isinstance(core, LSTM)
     cell = nn.LSTMCell(D, N).double()
     cell.load_state_dict({name.removesuffix("_l0"): value for name, value in core.lstm.state_dict().items()})
@@ -96,11 +101,11 @@ def test_lstm_equals_torchs_cell_with_states_zeroed_by_hand():
         h[reset[t]], c[reset[t]] = 0, 0
         h, c = cell(x[t], (h, c))
         expected.append(h)
-    outputs, state, _ = core.unroll(x, start, reset)
+    outputs, state, _ = core.unroll(x, start, reset, backend=backend)
     torch.testing.assert_close(outputs, torch.stack(expected), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(state, (h, c), rtol=1e-12, atol=1e-12)
-    ours = torch.autograd.grad(outputs.square().sum(), list(core.parameters()))
-    theirs = torch.autograd.grad(torch.stack(expected).square().sum(), list(cell.parameters()))
+    ours = torch.autograd.grad(outputs.square().sum() + state[1].sum(), [x, *core.parameters()])
+    theirs = torch.autograd.grad(torch.stack(expected).square().sum() + c.sum(), [x, *cell.parameters()])
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
@@ -146,6 +151,13 @@ def test_a_trace_that_cannot_take_effect_is_refused(name):
     core, (x, reset) = make(name), random_chunk()
     with pytest.raises(ValueError, match=r"^trace was given, but (LSTM|Identity) is trained by TBPTT"):
         core.unroll(x, random_state(core), reset, make("elstm").initial_trace(B))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_backend_that_the_core_does_not_have_is_refused(name):
+    core, (x, reset) = make(name), random_chunk()
+    with pytest.raises(ValueError, match=r"^backend = 'fast'"):
+        core.unroll(x, random_state(core), reset, backend="fast")
 
 
 def test_make_core_refuses_what_it_cannot_do():
