@@ -108,9 +108,9 @@ def run(config: Config, resumed: RunDir | None, stack: ExitStack) -> int:
     sink = MultiSink([sinks, progress])
     exit_code = 1
     stack.callback(lambda: sink.close(exit_code))
-    stop = stop_on_signals(stack)
     if config.runtime == "ray":
         stack.enter_context(ray_session(config.ray, config.num_actors))
+    stop = stop_on_signals(stack)  # after Ray, which sets handlers of its own
     publisher = make_publisher(config.runtime)
     stack.callback(publisher.close)
     publisher.publish(learner.policy, learner.updates)

@@ -37,9 +37,11 @@ def ray_session(config: RayConfig, num_actors: int) -> Iterator[None]:
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if config.address is None:
-        # Ray reads these once, when it is imported: one token serves all sessions of a process.
+        # Ray reads these once, when it is imported: one token serves all sessions of a process. The last one,
+        # under a name that its purpose on Linux does not show, makes every Ray process listen on loopback.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
 
     worker_env = {"PYTHONPATH": str(_ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
@@ -71,7 +73,6 @@ def ray_session(config: RayConfig, num_actors: int) -> Iterator[None]:
             object_store_memory=config.object_store_mib * 2**20,
             log_to_driver=False,
             logging_level="warning",
-            _node_ip_address="127.0.0.1",
             _temp_dir=str(folder),
             runtime_env={"env_vars": worker_env},
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -42,10 +43,11 @@ class FleetCounters:
 class Fleet(Protocol):
     counters: FleetCounters
 
-    def next_rollout(self, timeout_s: float) -> Rollout | None:
+    def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None:
         """The next finished rollout, oldest request first; None if none came in time.
 
-        Raises FleetError when an actor failed too often in a row.
+        `skip`: actors of which the learner has a rollout in hand. Theirs stay where they are, and so a fast
+        actor waits for a slow one instead of running ahead. Raises FleetError when an actor failed too often in a row.
         """
         ...
 
@@ -75,7 +77,9 @@ class InlineFleet:
         ]
         self._turn = 0
 
-    def next_rollout(self, timeout_s: float) -> Rollout | None:
+    def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None:
+        while self._turn in skip:
+            self._turn = (self._turn + 1) % len(self._collectors)
         collector = self._collectors[self._turn]
         self._turn = (self._turn + 1) % len(self._collectors)
         return collector.collect()
@@ -148,14 +152,15 @@ class RayFleet:
         worker.pending.append(reference)
         self._owner[reference] = actor_id
 
-    def next_rollout(self, timeout_s: float) -> Rollout | None:
+    def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None:
         deadline = time.monotonic() + timeout_s
         while True:
             rest = max(0.0, min(deadline - time.monotonic(), 1.0))
+            wanted = [reference for reference, actor_id in self._owner.items() if actor_id not in skip]
             # One short look at all of them tells the queue's length; a wait only where none is ready.
-            ready, _ = self._ray.wait(list(self._owner), num_returns=len(self._owner), timeout=0)
+            ready, _ = self._ray.wait(wanted, num_returns=len(wanted), timeout=0)
             if not ready:
-                ready, _ = self._ray.wait(list(self._owner), num_returns=1, timeout=rest)
+                ready, _ = self._ray.wait(wanted, num_returns=1, timeout=rest)
             if ready:
                 self.counters.rollouts_ready = len(ready) - 1
                 rollout = self._take(ready[0])

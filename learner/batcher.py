@@ -74,6 +74,11 @@ class Batcher:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def actors(self) -> set[int]:
+        """Actors of which a rollout waits here: no batch has room for a second one of theirs."""
+        return {rollout.actor_id for rollout, _ in self._waiting}
+
     def add(self, rollout: Rollout, version: int) -> None:
         """`version`: the learner's present weights. Raises ValueError for a rollout that does not fit."""
         if (rollout.unroll_length, rollout.num_streams) != (self._unroll_length, self._num_streams):

@@ -10,7 +10,7 @@ The loop knows the actors only as a source of rollouts.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ class RolloutSource(Protocol):
     @property
     def counters(self) -> Counters: ...
 
-    def next_rollout(self, timeout_s: float) -> Rollout | None: ...
+    def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None: ...
 
     def state_dict(self) -> dict[str, NDArray[Any]] | None: ...
 
@@ -131,7 +131,7 @@ class TrainLoop:
             if self._stop.reason is not None:
                 return None
             with self._timed("wait"):
-                rollout = self._source.next_rollout(timeout_s=1.0)
+                rollout = self._source.next_rollout(timeout_s=1.0, skip=self._batcher.actors)
             if rollout is None:
                 return None
             self._batcher.add(rollout, self.learner.updates)

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from counting_cell import NUM_ACTIONS, CountingCell
 from numpy.typing import NDArray
 
 from actors.collect import Collector
@@ -16,6 +15,7 @@ from configs.schema import EnvConfig
 from envs.counting import reward_of
 from envs.make import make_vec
 from envs.spec import VecEnv, VecStep
+from tests.actors.counting_cell import NUM_ACTIONS, CountingCell
 
 E = 3
 FLAGS = ("terminated", "truncated", "reset")

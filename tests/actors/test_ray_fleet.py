@@ -183,3 +183,14 @@ def test_weights_reach_the_workers_by_version(cluster: None) -> None:
         publisher.close()
     assert all(r.policy_version_min == r.policy_version_max == 17 for r in late)
     assert all((r.action == 2).all() for r in late), "the new weights always take the last action"
+
+
+def test_a_fast_actor_waits_for_a_slow_one(cluster: None) -> None:
+    with _fleet(_config(rollouts_in_flight=2)) as fleet:
+        first = _take(fleet, 1)[0].actor_id
+        other = 1 - first
+        for _ in range(3):
+            rollout = None
+            while rollout is None:
+                rollout = fleet.next_rollout(timeout_s=5.0, skip={first})
+            assert rollout.actor_id == other

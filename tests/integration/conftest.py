@@ -1,53 +1,13 @@
-"""The command line as a user meets it: real processes, real Ray, real files."""
+"""Fixtures that run the command line and look for what it leaves behind."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
-import psutil
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class Launch:
-    """Runs `launch.py`; ends what a failed test has left."""
-
-    def __init__(self) -> None:
-        self._started: list[subprocess.Popen[str]] = []
-
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "launch.py", *arguments],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=os.environ | environment,
-            start_new_session=True,
-        )
-        self._started.append(process)
-        return process
-
-    def __call__(self, *arguments: str, timeout_s: float = 100.0) -> tuple[int, str]:
-        """Exit code and everything it printed."""
-        process = self.start(*arguments)
-        output, _ = process.communicate(timeout=timeout_s)
-        return process.returncode, output
-
-    def close(self) -> None:
-        for process in self._started:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
+from tests.integration.cli import Launch, leavings
 
 
 @pytest.fixture
@@ -60,31 +20,9 @@ def launch() -> Iterator[Launch]:
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
     """No process of Ray or W&B, no folder of a Ray session, no shared memory may outlive the test."""
-    before = _leavings()
+    before = leavings()
     yield
     deadline = time.monotonic() + 20
-    while (left := _leavings() - before) and time.monotonic() < deadline:
+    while (left := leavings() - before) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left, f"left behind: {sorted(left)}"
-
-
-def _leavings() -> set[str]:
-    marks = ("raylet", "gcs_server", "ray::", "wandb-core", "ray/_private", "launch.py")
-    found: set[str] = set()
-    for process in psutil.process_iter(["pid", "cmdline", "status"]):
-        command = " ".join(process.info["cmdline"] or [])
-        if process.info["status"] != psutil.STATUS_ZOMBIE and any(mark in command for mark in marks):
-            found.add(f"process {process.info['pid']} {command[:100]}")
-    found |= {f"shared memory {path}" for path in Path("/dev/shm").iterdir()}
-    return found | {f"folder {path}" for path in Path(tempfile.gettempdir()).glob("evertrace-ray-*")}
-
-
-def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-
-
-def wait_until(happened: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not happened():
-        assert time.monotonic() < deadline, f"it did not happen within {timeout_s} s"
-        time.sleep(0.05)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from batches import config
 
 from actors.rollout import EpisodeStats, Rollout
 from learner.batcher import Batcher
+from tests.learner.batches import config
 
 T, E, A = 6, 3, 4
 

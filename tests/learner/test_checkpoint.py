@@ -288,11 +288,20 @@ print(call, len(deaths))
 """
 
 
-@pytest.mark.parametrize("new_step", [20, 10], ids=["next step", "same step again"])
+@pytest.mark.parametrize("new_step", [20, 10, 5], ids=["next step", "same step again", "earlier step"])
 def test_death_before_each_call_to_the_disk(tmp_path: Path, new_step: int) -> None:
     """With only one checkpoint kept, dying before any file operation leaves the old or the new one."""
     calls, outcomes = run_script(KILLED_AT_EACH_CALL, tmp_path / "checkpoints", str(new_step)).split()
     assert int(calls) >= 10 and int(outcomes) == 2, "death must have been tried before and after the rename"
+
+
+def test_half_replaced_checkpoint_outlives_a_second_failure(tmp_path: Path) -> None:
+    """Killed between the two renames of a replacement; then the disk fills up."""
+    save_steps(tmp_path, 10)
+    (tmp_path / "step_000000000010").rename(tmp_path / ".old-step_000000000010")
+    with files_limited_to(0), pytest.raises(CheckpointError):
+        save_steps(tmp_path, 10)
+    assert_is_step(load_latest(tmp_path), 10)
 
 
 def run_script(source: str, *arguments: object) -> str:

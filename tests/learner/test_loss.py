@@ -6,11 +6,11 @@ import dataclasses
 
 import pytest
 import torch
-from batches import SPEC, config, random_batch
 
 from actors.policy import PolicyUnroll
 from learner.batcher import Batch
 from learner.loss import Loss, actor_critic_loss
+from tests.learner.batches import SPEC, config, random_batch
 
 T, B = 6, 3
 

@@ -7,12 +7,12 @@ import dataclasses
 
 import pytest
 import torch
-from batches import SPEC, config, random_batch
 
 from actors.policy import Policy, PolicyUnroll
 from learner.batcher import Batch
 from learner.loss import actor_critic_loss
 from learner.trace_bank import TraceBank
+from tests.learner.batches import SPEC, config, random_batch
 
 T, B = 6, 3
 RECURRENT = ("W_z", "W_f", "w_z", "w_f", "b_z", "b_f")

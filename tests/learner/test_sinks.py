@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from configs.schema import Config, EnvConfig, WandbConfig
@@ -220,8 +221,10 @@ def test_offline_run_holds_every_metric_and_the_config(tmp_path: Path) -> None:
     sink = open_sinks(CONFIG.wandb, tmp_path, dataclasses.asdict(CONFIG))
     for step in range(0, 3000, 10):  # more than one 32 KiB block of the run file
         sink.write(step, row)
+    print("a line on the console")
     sink.close()
     assert sink.errors == 0
+    assert not [child for child in psutil.Process().children() if "wandb" in child.name()]
 
     (file,) = run_files(tmp_path)
     history = read_history(file)

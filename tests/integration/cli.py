@@ -1,0 +1,72 @@
+"""The command line as a user meets it: real processes, real Ray, real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+MARK = "EVERTRACE_TEST_SESSION"
+"""Set by tests/conftest.py; every process that a test starts inherits it."""
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Launch:
+    """Runs `launch.py`; ends what a failed test has left."""
+
+    def __init__(self) -> None:
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "launch.py", *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | environment,
+            start_new_session=True,
+        )
+        self._started.append(process)
+        return process
+
+    def __call__(self, *arguments: str, timeout_s: float = 100.0) -> tuple[int, str]:
+        """Exit code and everything it printed."""
+        process = self.start(*arguments)
+        output, _ = process.communicate(timeout=timeout_s)
+        return process.returncode, output
+
+    def close(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+def leavings() -> set[str]:
+    """What runs may leave: processes of Ray and W&B, folders of Ray sessions, shared memory."""
+    found: set[str] = set()
+    for process in psutil.process_iter(["pid", "cmdline", "environ"]):  # the environment of a zombie is None
+        if (process.info["environ"] or {}).get(MARK) == os.environ[MARK] and process.pid != os.getpid():
+            found.add(f"process {process.pid} {' '.join(process.info['cmdline'] or [])[:100]}")
+    found |= {f"shared memory {path}" for path in Path("/dev/shm").iterdir()}
+    return found | {f"folder {path}" for path in Path(tempfile.gettempdir()).glob("evertrace-ray-*")}
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def wait_until(happened: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not happened():
+        assert time.monotonic() < deadline, f"it did not happen within {timeout_s} s"
+        time.sleep(0.05)

@@ -1,0 +1,147 @@
+"""Whole runs through Ray, from the command line: what they leave, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from learner.checkpoint import load_latest
+from tests.integration.cli import Launch, read_metrics, wait_until
+from tests.learner.wandb_reader import read_history, run_files
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.usefixtures("nothing_left")]
+
+DOCUMENTED = {
+    *("charts/episodic_return", "charts/episodic_length", "charts/SPS", "perf/fps", "global_step"),
+    *(f"losses/{name}" for name in ("policy", "baseline", "entropy", "total", "grad_norm")),
+    *("vtrace/rho_mean", "vtrace/rho_clip_frac", "vtrace/c_mean"),
+    *("lag/policy_version_mean", "lag/policy_version_max", "queue/rollouts", "queue/wait_ms"),
+    *(f"perf/time_{p}_ms" for p in ("wait", "transfer", "forward", "backward", "optimizer", "publish")),
+    *("rtrl/trace_norm", "rtrl/boundary_grad_frac", "rtrl/trace_breaks"),
+    *("faults/actor_restarts", "faults/env_errors", "faults/dropped_rollouts"),
+}
+
+
+def test_atari_by_rtrl_leaves_a_whole_run_directory(launch: Launch, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    code, output = launch(
+        *("train", "atari_breakout_rtrl_cpu", "--run-dir", str(run_dir)),
+        *("--total-steps", "3840", "--diagnostics-interval", "1", "--log-interval-s", "0.1"),
+        *("--env.num-envs", "4", "--batch-size", "8", "--wandb.mode", "offline"),
+        timeout_s=150,
+    )
+    assert code == 0, output
+    assert "total_steps = 3840 reached" in output and str(run_dir) in output
+    config = json.loads((run_dir / "config.json").read_text())
+    assert config["env"]["id"] == "ALE/Breakout-v5" and config["runtime"] == "ray"
+    rows = read_metrics(run_dir)
+    assert rows[-1]["global_step"] >= 3840
+    assert load_latest(run_dir / "checkpoints").step == rows[-1]["global_step"]
+    (wandb_file,) = run_files(run_dir)
+    history = read_history(wandb_file)
+    for source in (rows, history):
+        seen = set().union(*source)
+        assert seen >= DOCUMENTED, f"missing: {DOCUMENTED - seen}"
+    assert all(row["perf/fps"] == pytest.approx(4 * row["charts/SPS"]) for row in rows)
+    returns = [row["charts/episodic_return"] for row in rows if "charts/episodic_return" in row]
+    assert returns and all(0 <= value < 100 for value in returns)
+
+
+def _started(launch: Launch, run_dir: Path, *more: str) -> psutil.Popen:
+    """A run that has learned from something."""
+    process = launch.start(
+        *("train", "cartpole_rtrl", "--run-dir", str(run_dir), "--total-steps", "100000000"),
+        *("--wandb.mode", "disabled", "--log-interval-s", "0.2", *more),
+    )
+    wait_until(lambda: (run_dir / "metrics.jsonl").exists() and len(read_metrics(run_dir)) >= 2)
+    return process  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_saves_and_ends_cleanly(
+    number: signal.Signals, launch: Launch, tmp_path: Path
+) -> None:
+    process = _started(launch, tmp_path / "run")
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert f"stopped by {number.name}" in output
+    assert (
+        load_latest(tmp_path / "run" / "checkpoints").step
+        == read_metrics(tmp_path / "run")[-1]["global_step"]
+    )
+
+
+def test_killed_it_leaves_nothing_running_and_can_be_resumed(launch: Launch, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    process = _started(launch, run_dir)
+    reached = read_metrics(run_dir)[-1]["global_step"]
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    code, output = launch("train", "--resume", str(run_dir), "--total-steps", "2000")
+    assert code == 0, output
+    steps = [row["global_step"] for row in read_metrics(run_dir)]
+    assert steps == sorted(steps) and reached > 0
+
+
+def test_a_killed_actor_is_replaced_while_training_goes_on(launch: Launch, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    process = _started(launch, run_dir)
+    workers = [
+        child
+        for child in psutil.process_iter(["cmdline"])
+        if "ray::RolloutWorker" in " ".join(child.info["cmdline"] or []) and _descends(child, process.pid)
+    ]
+    assert len(workers) == 2
+    os.kill(workers[0].pid, signal.SIGKILL)
+    wait_until(lambda: read_metrics(run_dir)[-1]["faults/actor_restarts"] == 1)
+    wait_until(lambda: read_metrics(run_dir)[-1]["rtrl/trace_breaks"] == 8)
+    step = read_metrics(run_dir)[-1]["global_step"]
+    wait_until(lambda: read_metrics(run_dir)[-1]["global_step"] > step + 5000)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "starting a new incarnation" in output
+
+
+def _descends(process: psutil.Process, ancestor: int) -> bool:
+    return any(parent.pid == ancestor for parent in process.parents())
+
+
+def test_nothing_listens_beyond_loopback(launch: Launch, tmp_path: Path) -> None:
+    process = _started(launch, tmp_path / "run")
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    listening = [
+        (member.name(), connection.laddr)
+        for member in family
+        for connection in member.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening, "Ray listens somewhere"
+    assert [entry for entry in listening if entry[1].ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")] == []
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+
+
+def test_an_env_that_keeps_failing_ends_the_run_with_its_own_error(launch: Launch, tmp_path: Path) -> None:
+    fault = tmp_path / "fault"
+    fault.write_text("step 0 100000")
+    process = launch.start(
+        *(
+            "train",
+            "cartpole_rtrl",
+            "--env.id",
+            "tests.faulty_env:Faulty-v0",
+            "--run-dir",
+            str(tmp_path / "run"),
+        ),
+        *("--wandb.mode", "disabled", "--ray.max-consecutive-failures", "2"),
+        EVERTRACE_FAULT=str(fault),
+    )
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 1, output
+    assert "the emulator broke in step" in output and "2 times in a row" in output
