@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ class BankedTrace:
         check_rows(rows, bank.W_z.shape[0])
         self.bank = bank
         self.rows = rows
-        self._used = False
+        self._stage: Literal["fresh", "awaited", "advanced", "abandoned"] = "fresh"
 
     def __len__(self) -> int:
         return self.rows.shape[0]
@@ -48,12 +49,15 @@ class BankedTrace:
 
     def abandon(self) -> None:
         """Frees rows whose backward will not run. They miss this chunk: their histories are broken."""
-        _AWAITED.get(self.bank.W_z, set()).difference_update(self.rows.tolist())
+        if self._stage == "awaited":
+            self._stage = "abandoned"
+            self._free()
 
     def rows_on(self, device: torch.device) -> Tensor:
         return self.rows.to(device, non_blocking=True)
 
     def check_fresh(self, differentiate: bool) -> None:
+        """Before the forward. torch.compile traces no such bookkeeping: compiled code goes unguarded."""
         if torch.compiler.is_compiling():
             return
         if not differentiate:
@@ -61,7 +65,7 @@ class BankedTrace:
                 "trace is a BankedTrace, which backward advances, but nothing here requires grad: "
                 "pass trace.gather() and take the trace that comes back"
             )
-        if self._used:
+        if self._stage != "fresh":
             raise RuntimeError("this BankedTrace has served a forward already: make a new one for each batch")
         awaited = _AWAITED.get(self.bank.W_z, set()).intersection(self.rows.tolist())
         if awaited:
@@ -71,23 +75,26 @@ class BankedTrace:
             )
 
     def await_backward(self, c: Tensor) -> None:
-        """Marks the rows as awaited until the backward of c has run."""
+        """After the forward: the rows wait until the backward of c has run."""
         if torch.compiler.is_compiling():
             return
         node = c.grad_fn
         assert node is not None
-        self._used = True
+        self._stage = "awaited"
         _AWAITED.setdefault(self.bank.W_z, set()).update(self.rows.tolist())
-        node.register_prehook(self._refuse_second_backward)
-        node.register_hook(self._on_advanced)
+        node.register_prehook(self._before_backward)
+        node.register_hook(self._after_backward)
 
-    def _refuse_second_backward(self, gradients: object) -> None:
-        awaited = _AWAITED.get(self.bank.W_z, set())
-        if not awaited.issuperset(self.rows.tolist()):
+    def _before_backward(self, gradients: object) -> None:
+        if self._stage != "awaited":
             raise RuntimeError(
-                "backward ran twice, or after abandon(), over a BankedTrace: the boundary term needs the "
-                "trace from before the first. Run the forward again, with a new BankedTrace"
+                f"backward over a BankedTrace that was {self._stage}: it runs once, since the boundary term "
+                "needs the trace from before it. Run the forward again, with a new BankedTrace"
             )
 
-    def _on_advanced(self, gradients: object, outputs: object) -> None:
-        self.abandon()
+    def _after_backward(self, gradients: object, outputs: object) -> None:
+        self._stage = "advanced"
+        self._free()
+
+    def _free(self) -> None:
+        _AWAITED[self.bank.W_z].difference_update(self.rows.tolist())

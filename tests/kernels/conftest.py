@@ -1,7 +1,11 @@
-"""Random eLSTM problems, and the plain-autograd cell that everything is measured against."""
+"""Random eLSTM problems, and the plain-autograd cell that everything is measured against.
+
+Without a GPU the Triton kernels run in Triton's interpreter, which must be chosen before they are imported.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +15,8 @@ from torch import Tensor
 
 from kernels.elstm import ELSTMTrace
 
-WEIGHTS = ("W_z", "W_f", "w_z", "w_f", "b_z", "b_f")
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @dataclass
@@ -29,16 +34,20 @@ class Problem:
     def differentiable(self) -> list[Tensor]:
         return [self.x, *self.weights, self.c_0]
 
-    def to(self, dtype: torch.dtype) -> Problem:
+    def to(self, dtype: torch.dtype, device: str = "cpu") -> Problem:
         """A copy whose gradients are its own."""
 
         def copy(tensor: Tensor) -> Tensor:
-            return tensor.detach().to(dtype, copy=True).requires_grad_(tensor.requires_grad)
+            return tensor.detach().to(device, dtype, copy=True).requires_grad_(tensor.requires_grad)
 
         return Problem(
-            copy(self.x), [copy(w) for w in self.weights], copy(self.c_0), self.reset, self.trace.map(copy),
-            copy(self.e),
-        )  # fmt: skip
+            x=copy(self.x),
+            weights=[copy(weight) for weight in self.weights],
+            c_0=copy(self.c_0),
+            reset=self.reset.to(device),
+            trace=self.trace.map(copy),
+            e=copy(self.e),
+        )
 
     def loss(self, c: Tensor) -> Tensor:
         """Uses every state, and the final one again and not linearly, as a bootstrap value would."""
