@@ -1,8 +1,8 @@
 """One learner update: batch in, weights moved, traces carried on, metrics out.
 
-    batch --unroll (trace rows of its streams)--> logits, values --V-trace loss--> gradient
-          --global-norm clip--> RMSprop (rate falls linearly to 0 over total_steps)
-    trace after the unroll --> back into its rows of the bank
+    batch --unroll (trace rows of its streams)--> logits, values --V-trace loss--> gradient, in whose
+          backward pass the trace rows give the boundary term and are advanced past the unroll
+          --global-norm clip--> RMSprop or Adam (rate falls linearly to 0 over total_steps)
 
 With credit = "rtrl" the core's gradient is exact real-time recurrent learning for weights frozen
 within the unroll. The traces carried between unrolls were accumulated under the weights of earlier
@@ -58,18 +58,17 @@ class Learner:
     def update(self, batch: Batch) -> dict[str, float]:
         """One gradient step. Returns the metrics of `learner.metrics` that it can tell.
 
-        Raises LearnerError, before any weight or trace moves, where the loss or gradient is not finite.
+        Raises LearnerError, before any weight moves, where the loss or the gradient is not finite.
         """
         watch = Stopwatch(self.device)
         diagnose = self.bank is not None and self.updates % self.config.diagnostics_interval == 0
-        rows = trace = None
+        state, trace, carried = batch.initial_state, None, None
         if self.bank is not None:
-            rows, breaks = self.bank.rows(batch.streams)
+            trace, breaks = self.bank.traces(batch.streams)
             self.trace_breaks += breaks
-            trace = self.bank.gather(rows)
-        state = batch.initial_state
-        if diagnose:
-            state = tuple(tensor.clone().requires_grad_() for tensor in state)
+            if diagnose:
+                carried = trace.gather()
+                state = tuple(tensor.clone().requires_grad_() for tensor in state)
         unroll = self.policy.unroll(
             batch.observation, batch.reward, batch.reset, state, batch.previous_action, trace
         )
@@ -81,9 +80,9 @@ class Learner:
         watch.lap("backward")
         self._require_finite(loss, grad_norm)
         diagnosis: dict[str, float] = {}
-        if diagnose:
+        if carried is not None:
             assert state[0].grad is not None
-            diagnosis = rtrl_diagnostics(self.policy.core, trace, state[0].grad)
+            diagnosis = rtrl_diagnostics(self.policy.core, carried, state[0].grad)
         torch.nn.utils.clip_grads_with_norm_(
             self.policy.parameters(), self.config.grad_norm_clipping, grad_norm
         )
@@ -91,8 +90,6 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
-        if self.bank is not None and rows is not None:
-            self.bank.scatter(rows, unroll.trace)
         watch.lap("optimizer")
         lag = self.updates - batch.policy_version_min
         self.updates += 1

@@ -2,7 +2,8 @@
 
 A row belongs to (actor_id, slot) and holds the history of one incarnation up to the rollout that was
 learned from last. A rollout that does not continue that history (a new incarnation, or a gap in the
-sequence numbers) starts from a zero row and is counted; two histories are never mixed.
+sequence numbers) starts from a zero row and is counted; two histories are never mixed. The unroll's
+backward advances the rows in place (`kernels.elstm.BankedTrace`): no copy of a trace is made.
 """
 
 from __future__ import annotations
@@ -10,21 +11,21 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from kernels.elstm import BankedTrace, ELSTMTrace
 from learner.batcher import StreamPiece
 
 
 class TraceBank:
-    """`zero_trace` is a trace of num_actors * num_streams rows, all zero (a tuple of [rows, ...])."""
+    """`zero_trace` is a trace of num_actors * num_streams rows, all zero."""
 
-    def __init__(self, zero_trace: Any, *, num_streams: int) -> None:
+    def __init__(self, zero_trace: ELSTMTrace, *, num_streams: int) -> None:
         self._bank = zero_trace
         self._num_streams = num_streams
         self._next: dict[int, tuple[int, int]] = {}
 
-    def rows(self, streams: list[StreamPiece]) -> tuple[Tensor, int]:
-        """Row of each batch column, [B] int64, and how many streams broke.
+    def traces(self, streams: list[StreamPiece]) -> tuple[BankedTrace, int]:
+        """The traces of a batch's columns, good for one forward and backward, and how many streams broke.
 
         Rows of streams that do not continue are zeroed here. A stream's first rollout ever is no break.
         """
@@ -46,16 +47,7 @@ class TraceBank:
             zeroed = torch.tensor(fresh, device=device)
             for tensor in self._bank:
                 tensor.index_fill_(0, zeroed, 0.0)
-        return torch.tensor(indices, device=device), breaks
-
-    def gather(self, rows: Tensor) -> Any:
-        """A copy of these rows, as a trace of B rows."""
-        return type(self._bank)(*(tensor.index_select(0, rows) for tensor in self._bank))
-
-    def scatter(self, rows: Tensor, trace: Any) -> None:
-        """Writes the rows that an unroll has advanced."""
-        for tensor, update in zip(self._bank, trace, strict=True):
-            tensor.index_copy_(0, rows, update)
+        return BankedTrace(self._bank, torch.tensor(indices)), breaks
 
     def state_dict(self) -> dict[str, Any]:
         return {"bank": list(self._bank), "next": {str(k): list(v) for k, v in self._next.items()}}

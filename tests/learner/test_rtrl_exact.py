@@ -58,13 +58,10 @@ def _rtrl_gradient(policy: Policy, batches: list[Batch], *, traces: bool) -> dic
     bank = TraceBank(policy.initial_trace(B), num_streams=B) if traces else None
     state = batches[0].initial_state
     for batch in batches:
-        rows = bank.rows(batch.streams)[0] if bank is not None else None
-        trace = bank.gather(rows) if bank is not None and rows is not None else None
+        trace = bank.traces(batch.streams)[0] if bank is not None else None
         observation = (batch.observation, batch.reward, batch.reset)
         unroll = policy.unroll(*observation, state, batch.previous_action, trace)
         actor_critic_loss(unroll, batch, config(entropy_cost=0.1)).total.backward()
-        if bank is not None and rows is not None:
-            bank.scatter(rows, unroll.trace)
         with torch.no_grad():
             _, state, _ = policy.core.unroll(_core_input(policy, batch), state, batch.reset[:T])
     return {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
