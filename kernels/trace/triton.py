@@ -115,10 +115,15 @@ class Tile(NamedTuple):
     stages: int = 3
 
 
-# 8 warps and 128 registers: two programs fit one multiprocessor and nothing spills, on sm_80 and sm_90, seen
-# in ahead-of-time builds. Wider tiles read the low-rank factors less often, but fill the registers or spill.
-DEFAULT_TILE = Tile()
-TWO_STATE_TILE = Tile(n=32)
+def choose_tile(state: int, precision: str) -> Tile:
+    """The tile for `state` numbers a unit. Chosen from ahead-of-time builds for sm_80 and sm_90, not timings.
+
+    The default takes 128 registers at tf32, so that two programs of 8 warps fit one multiprocessor. Wider
+    tiles would read the low-rank factors less often, but fill the registers alone, or spill; "ieee", whose
+    products are plain multiply-adds, spills at the default tile. With two numbers a unit there is room.
+    """
+    return Tile(n=32, warps=4, stages=2) if (state, precision) == (1, "ieee") else Tile()
+
 
 INTERPRETED = isinstance(advance_trace_kernel, InterpretedFunction)
 """Whether TRITON_INTERPRET=1 stood when this module was imported: kernels then run on CPU tensors, slowly."""
@@ -137,7 +142,12 @@ def advance_trace_triton(
     """Same arguments as `kernels.trace.advance_trace_`; without lam_0 the advance alone, and no term."""
     T, B, D = x.shape
     K, d, N = len(traces), decay.shape[1], decay.shape[3]
-    tile = tile or (DEFAULT_TILE if d == 1 else TWO_STATE_TILE)
+    for name, tensor in (("update", update), ("x", x)):
+        if tensor.numel() >= 2**31:
+            raise ValueError(
+                f"{name} has {tensor.numel()} elements, and the kernel counts to 2**31: cut the batch"
+            )
+    tile = tile or choose_tile(d, precision)
     shares = triton.cdiv(B, tile.columns)
     partial = x.new_empty(shares if lam_0 is not None else 0, K, N, D)
     decay = decay.contiguous()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kernels.trace import advance_trace_
+from kernels.trace.triton import advance_trace_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # without a GPU, Triton runs in its interpreter
 EXACT = {"rtol": 1e-11, "atol": 1e-11}
@@ -199,6 +200,13 @@ def test_every_guard_names_its_argument():
         call(1, torch.tensor([0, 1]), precision="fp8")
     with pytest.raises(ValueError, match=r"^x is torch.float64: backend 'triton' computes in float32"):
         advance_trace_(*make_arguments(4, 2, 6, 5, 2, 1, rows=7), backend="triton")
+
+
+def test_a_batch_beyond_32_bit_offsets_is_refused():
+    huge = torch.zeros(1, device=DEVICE).expand(2**15, 2**8, 2**8)
+    traces, decay = [torch.zeros(1, 1, 4, 2**8, device=DEVICE)], torch.zeros(1, 1, 1, 4, device=DEVICE)
+    with pytest.raises(ValueError, match=r"^x has 2147483648 elements"):
+        advance_trace_triton(traces, torch.tensor([0]), None, decay, decay, huge)
 
 
 def test_a_refused_call_has_written_nothing():

@@ -1,0 +1,104 @@
+"""Compiles every Triton kernel for GPUs that need not be there, and prints what the machine code uses.
+
+Run in a process of its own, without TRITON_INTERPRET: `python compile_ahead.py 80 90`. One JSON object a
+line: kernel, architecture, registers, stack and local bytes (both 0 without spills), matrix instructions.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from kernels.elstm.triton import BLOCK, STAGES, WARPS, forward_scan_kernel, reverse_scan_kernel
+from kernels.trace.triton import advance_trace_kernel, choose_tile
+from kernels.vtrace import triton as vtrace
+
+CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+TYPES = {"reset": "*u8", "continues": "*u8", "rows": "*i64"}
+TYPES |= dict.fromkeys(("T", "B", "N", "D"), "i32")
+TYPES |= dict.fromkeys(("clip_rho", "clip_c", "clip_pg_rho", "lambda_"), "fp32")
+
+
+def builds() -> Iterator[tuple[str, Any, dict[str, Any], dict[str, int], str]]:
+    """Name, kernel, compile-time constants, options and the type of the trace."""
+    for state in (1, 2):
+        for label, precision, one_step, boundary, dtype in (
+            ("tf32", "tf32", False, True, "*fp32"),
+            ("tf32x3", "tf32x3", False, True, "*fp32"),
+            ("ieee", "ieee", False, True, "*fp32"),
+            ("one step", "ieee", True, True, "*fp32"),
+            ("bfloat16", "tf32", False, True, "*bf16"),
+            ("advance alone", "tf32", False, False, "*fp32"),
+        ):
+            tile = choose_tile(state, precision)
+            constants = {
+                "COLUMNS": tile.columns, "K": 2, "STATE": state, "BLOCK_N": tile.n, "BLOCK_D": tile.d,
+                "BLOCK_T": tile.t, "ONE_STEP": one_step, "BOUNDARY": boundary, "PRECISION": precision,
+            }  # fmt: skip
+            options = {"num_warps": tile.warps, "num_stages": tile.stages}
+            yield f"trace, d = {state}, {label}", advance_trace_kernel, constants, options, dtype
+    scan = {"BLOCK": BLOCK, "STAGES": STAGES}
+    for derivatives in (False, True):
+        constants = {"DERIVATIVES": derivatives, **scan}
+        yield f"forward, {derivatives}", forward_scan_kernel, constants, {"num_warps": WARPS}, "*fp32"
+    for adjoint, suffix, boundary in (
+        (True, False, False),
+        (True, False, True),
+        (False, True, False),
+        (True, True, True),
+    ):
+        constants = {"ADJOINT": adjoint, "SUFFIX": suffix, "BOUNDARY": boundary, **scan}
+        name = f"reverse, {adjoint}, {suffix}, {boundary}"
+        yield name, reverse_scan_kernel, constants, {"num_warps": WARPS}, "*fp32"
+    constants = {"BLOCK": vtrace.BLOCK, "STAGES": vtrace.STAGES}
+    yield "vtrace", vtrace.vtrace_kernel, constants, {"num_warps": 1}, "*fp32"
+
+
+def compile_for(architecture: int, kernel: Any, constants: dict, options: dict, trace: str) -> dict[str, Any]:
+    signature = {
+        name: "constexpr"
+        if name in constants
+        else trace
+        if name.startswith("S_")
+        else TYPES.get(name, "*fp32")
+        for name in kernel.arg_names
+    }
+    # What the launcher finds at run time: aligned tensors, and N a multiple of 16.
+    aligned = [i for i, (name, kind) in enumerate(signature.items()) if kind[0] == "*" or name == "N"]
+    source = ASTSource(
+        fn=kernel,
+        signature=signature,
+        constexprs=constants,
+        attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
+    )
+    built = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(built.asm["cubin"])
+        file.flush()
+        command = [str(CUOBJDUMP), "--dump-resource-usage", file.name]
+        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", usage))
+    matrix = "wgmma" if "wgmma" in built.asm["ptx"] else "mma" if "mma.sync" in built.asm["ptx"] else "none"
+    return {
+        "registers": int(found["REG"]),
+        "stack": int(found["STACK"]),
+        "local": int(found["LOCAL"]),
+        "matrix": matrix,
+        "prefetches": "cp.async" in built.asm["ptx"],
+    }
+
+
+if __name__ == "__main__":
+    for architecture in map(int, sys.argv[1:]):
+        for name, *build in builds():
+            print(json.dumps({"kernel": name, "sm": architecture, **compile_for(architecture, *build)}))
