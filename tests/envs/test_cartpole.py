@@ -90,3 +90,15 @@ def test_an_upright_pole_is_truncated_after_500_steps_not_terminated() -> None:
         assert step.truncated.all() == (count == MAX_STEPS)
     np.testing.assert_array_equal(total, MAX_STEPS)
     assert np.abs(env.step(np.zeros(slots, np.int64)).observation).max() <= 0.05
+
+
+def test_a_pole_that_falls_on_the_last_step_is_terminated_only() -> None:
+    env = build("cartpole/full", 2)
+    env.reset(0)
+    state = env.state_dict()
+    state["steps"][:] = MAX_STEPS - 1
+    state["physics"][0] = [0.0, 0.0, 0.2, 3.0]
+    env.load_state_dict(state)
+    step = env.step(np.ones(2, np.int64))
+    np.testing.assert_array_equal(step.terminated, [True, False])
+    np.testing.assert_array_equal(step.truncated, [False, True])
