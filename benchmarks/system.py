@@ -1,6 +1,7 @@
 """`launch.py bench`: the whole system against the ceiling of its own parts, in one run on one machine.
 
-Each part is measured alone, with all cores to itself, in agent steps a second:
+Each part is measured alone, in agent steps a second, once with a thread on every core and once with one
+thread, whose rate is multiplied by the cores; the better of the two counts:
 
     env        the actors' vector env, random actions
     inference  `LocalInference.step` on E slots
@@ -43,15 +44,15 @@ from learner.loop import StopFlag, TrainLoop
 from learner.publish import LocalPublisher, make_publisher
 
 DEFAULT_PRESET = "atari_breakout_rtrl_bench"
+CORES = os.cpu_count() or 1
 WARM_UP_S = 10.0
 """Of the whole system: workers start, kernels are chosen, queues fill."""
 
 
 def env_rate(config: Config, seconds: float) -> float:
-    """Agent steps a second of one vector env with as many threads as there are cores."""
     native = config.env.id.startswith("ALE/")
-    env_config = dataclasses.replace(config.env, num_threads=os.cpu_count() or 1) if native else config.env
-    env = make_vec(env_config)
+    threads = torch.get_num_threads()
+    env = make_vec(dataclasses.replace(config.env, num_threads=threads) if native else config.env)
     env.reset(seed=1)
     rng = np.random.default_rng(1)
     rate = _rate(
@@ -145,6 +146,14 @@ def system_rate(config: Config, seconds: float) -> float:
     return sink.rate
 
 
+def _on_all_cores(
+    part: Callable[[Config, float], float], config: Config, seconds: float, threads: int
+) -> float:
+    torch.set_num_threads(threads)
+    gpu_learner = part is learner_rate and resolve_device(config.device).type == "cuda"
+    return part(config, seconds) * (1 if gpu_learner else CORES / threads)
+
+
 def measure(config: Config, seconds: float, repeats: int) -> dict[str, object]:
     """Everything that `bench --json` writes. Raises EnvError or ConfigError for a config that cannot run."""
     check_env(config.env)
@@ -152,10 +161,9 @@ def measure(config: Config, seconds: float, repeats: int) -> dict[str, object]:
     rates: dict[str, list[float]] = {name: [] for name in (*parts, "system")}
     for _ in range(repeats):
         seed_everything(config.seed)
-        torch.set_num_threads(os.cpu_count() or 1)
         for name, part in parts.items():
-            rates[name].append(part(config, seconds))
-        torch.set_num_threads(config.learner_threads or os.cpu_count() or 1)
+            rates[name].append(max(_on_all_cores(part, config, seconds, threads) for threads in {1, CORES}))
+        torch.set_num_threads(config.learner_threads or CORES)
         rates["system"].append(system_rate(config, 2 * seconds))
     median = {name: statistics.median(values) for name, values in rates.items()}
     acting = 1 / (1 / median["env"] + 1 / median["inference"])

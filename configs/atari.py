@@ -51,7 +51,7 @@ def atari_bench(game: str, variant: str) -> Config:
         preset=f"atari_{game}_{variant}_bench",
         env=EnvConfig(id=game_id(game), num_envs=16, num_threads=1),
         policy=PolicyConfig(encoder="nature", core=arm["core"], hidden_size=256),
-        ray=RayConfig(object_store_mib=512, rollouts_in_flight=1),
+        ray=RayConfig(object_store_mib=512, rollouts_in_flight=2),
         credit=arm["credit"],
         num_actors=2,
         unroll_length=50,
