@@ -43,6 +43,7 @@ class _ReferenceELSTM(torch.autograd.Function):
         b_f: Tensor,
         c_0: Tensor,
         reset: Tensor,
+        advance: bool,
         *trace: Tensor,
     ) -> tuple[Tensor, ...]:
         keep = (~reset)[:, :, None].to(x.dtype)  # m_t
@@ -57,9 +58,12 @@ class _ReferenceELSTM(torch.autograd.Function):
             a = keep[t] * (f + zi * w_z + fi * w_f)
             states.append(c)
             steps.append((c_prev, zi, fi, a))
-            advanced = rtrl_step(advanced, x[t], steps[-1])
+            if advance:
+                advanced = rtrl_step(advanced, x[t], steps[-1])
         stacked = [torch.stack(parts) for parts in zip(*steps, strict=True)]
         ctx.save_for_backward(x, W_z, W_f, *trace, *stacked)
+        if not advance:
+            return (torch.stack(states),)
         ctx.mark_non_differentiable(*advanced)
         return torch.stack(states), *advanced
 
@@ -81,7 +85,7 @@ class _ReferenceELSTM(torch.autograd.Function):
             lam = e[t] + lam
             grad_x[t] = (lam * zi[t]) @ W_z + (lam * fi[t]) @ W_f
             lam = a[t] * lam
-        return grad_x, *gradient, lam, None, *(None,) * len(trace)
+        return grad_x, *gradient, lam, None, None, *(None,) * len(trace)
 
 
 def elstm_reference(
@@ -100,6 +104,6 @@ def elstm_reference(
     start = trace
     if start is None:
         start = ELSTMTrace.zeros(x.shape[1], *W_z.shape, device=x.device, dtype=x.dtype)
-    outputs = _ReferenceELSTM.apply(x, W_z, W_f, w_z, w_f, b_z, b_f, c_0, reset, *start)
+    outputs = _ReferenceELSTM.apply(x, W_z, W_f, w_z, w_f, b_z, b_f, c_0, reset, trace is not None, *start)
     c, *advanced = cast("tuple[Tensor, ...]", outputs)
     return c, None if trace is None else ELSTMTrace(*advanced)
