@@ -83,7 +83,7 @@ class AtariVecEnv:
 
     def step(self, actions: NDArray[np.int64]) -> VecStep:
         """Raises ValueError for a wrong shape or an action outside [0, num_actions)."""
-        check_actions(self.spec, self.num_envs, actions)
+        check_actions(self.spec, self.num_envs, actions)  # ale-py waits for ever on an unknown action
         observation, reward, terminated, truncated, info = self._envs.step(actions)
         truncated = truncated & ~terminated
         game_over = terminated | truncated

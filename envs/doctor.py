@@ -1,18 +1,12 @@
-"""`launch.py doctor`: what is installed, which suites can run, and the command for what is missing."""
+"""Which suites can run here, which packages are there, and the command for what is missing."""
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
-from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from envs.make import SUITES, Suite
 
@@ -39,13 +33,10 @@ def _missing(suite: Suite) -> list[str]:
 
 
 def diagnose() -> dict[str, Any]:
-    """Plain JSON; what `doctor --json` writes."""
-    import torch  # slow, and needed for this answer only
-
+    """Plain JSON; with the GPUs, what `doctor --json` writes."""
     return {
         "python": platform.python_version(),
         "cores": os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "packages": {name: _version(name) for name in PACKAGES},
         "suites": {
             suite.name: {
@@ -59,22 +50,13 @@ def diagnose() -> dict[str, Any]:
     }
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="launch.py doctor", description=(__doc__ or "").strip())
-    parser.add_argument("--json", type=Path, help="also write the result to this file")
-    options = parser.parse_args(arguments)
-    result = diagnose()
-    console = Console()
-    gpus = ", ".join(result["gpus"]) or "no GPU: the learner runs on the CPU"
-    console.print(f"Python {result['python']}, {result['cores']} cores, {gpus}")
-    packages = Table("package", "version", "needed for")
+def report(result: dict[str, Any]) -> str:
+    """The same for people."""
+    lines = [f"Python {result['python']}, {result['cores']} cores", "", "packages"]
     for name, purpose in PACKAGES.items():
-        packages.add_row(name, result["packages"][name] or "not installed", purpose)
-    suites = Table("suite", "env ids", "can run", "install")
+        lines.append(f"  {name:12}{result['packages'][name] or 'not installed':16}{purpose}")
+    lines += ["", "suites"]
     for name, suite in result["suites"].items():
-        suites.add_row(name, suite["ids"], "yes" if suite["runs"] else "no", suite["install"] or "")
-    console.print(packages)
-    console.print(suites)
-    if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
-    return 0
+        state = "runs" if suite["runs"] else f"needs {', '.join(suite['missing'])}: {suite['install']}"
+        lines.append(f"  {name:28}{suite['ids']:32}{state}")
+    return "\n".join(lines)

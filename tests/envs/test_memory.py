@@ -185,6 +185,7 @@ def test_copy_step_by_step(k: int, d: int, n: int) -> None:
     env = copy_task(5, symbols=k, delay=d, num_cues=n, random_phase=False)
     assert env.spec.observation_shape == (n + 2,) and env.spec.num_actions == n
     observation, random = env.reset(0), np.random.default_rng(0)
+    symbols: set[int] = set()
     for _ in range(4):
         sequence = np.zeros((5, k), np.int64)
         for time in range(2 * k + d + 1):
@@ -200,6 +201,8 @@ def test_copy_step_by_step(k: int, d: int, n: int) -> None:
             np.testing.assert_array_equal(step.reward, expected)
             assert step.terminated.all() == step.terminated.any() == (time == 2 * k + d - 1)
             observation = step.observation
+        symbols |= set(sequence.ravel().tolist())
+    assert symbols == set(range(n))
 
 
 def test_copy_returns_of_a_remembering_and_of_a_blind_policy() -> None:
