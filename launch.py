@@ -43,6 +43,7 @@ from actors.fleet import FleetError, make_fleet
 from actors.policy import Policy
 from configs.presets import preset, preset_patterns
 from configs.schema import Config, ConfigError
+from envs.doctor import diagnose, report
 from envs.make import check_env, env_spec
 from envs.spec import EnvError
 from learner import checkpoint
@@ -193,9 +194,17 @@ def bench(arguments: list[str]) -> int:
 
 
 def doctor(arguments: list[str]) -> int:
-    from envs.doctor import main as diagnose  # needed by this verb only
-
-    return diagnose(arguments)
+    parser = argparse.ArgumentParser(
+        prog="launch.py doctor", description="What is installed, which suites run."
+    )
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
+    options = parser.parse_args(arguments)
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    result = diagnose() | {"gpus": gpus}
+    print(f"{report(result)}\n\nGPUs: {', '.join(gpus) or 'none, the learner runs on the CPU'}")
+    if options.json is not None:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
 
 
 VERBS = {"train": train, "eval": evaluate_run, "bench": bench, "doctor": doctor}

@@ -7,6 +7,7 @@ this one: they end when it ends, however it ends.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
@@ -72,7 +73,7 @@ def ray_session(config: RayConfig, num_actors: int) -> Iterator[None]:
             include_dashboard=False,
             object_store_memory=config.object_store_mib * 2**20,
             log_to_driver=False,
-            logging_level="warning",
+            logging_level=logging.WARNING,
             _temp_dir=str(folder),
             runtime_env={"env_vars": worker_env},
         )

@@ -66,7 +66,10 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, kind: str, shape: tuple[int, int, int], features: int) -> None:
         super().__init__()
-        self.convolutions = nn.Sequential(*_STACKS[kind](shape[0])).to(memory_format=torch.channels_last)
+        self.convolutions = nn.Sequential(*_STACKS[kind](shape[0]))
+        for parameter in self.convolutions.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         try:
             flat = math.prod(self.convolutions(torch.zeros(1, *shape, dtype=torch.uint8)).shape)
         except RuntimeError as error:
@@ -90,7 +93,7 @@ class MLPEncoder(nn.Module):
         )
 
     def forward(self, observation: Tensor) -> Tensor:
-        return self.layers(observation.flatten(1).to(self.layers[0].weight.dtype))
+        return self.layers(observation.flatten(1))
 
 
 class FlatEncoder(nn.Module):

@@ -47,7 +47,9 @@ class Fleet(Protocol):
         """The next finished rollout, oldest request first; None if none came in time.
 
         `skip`: actors of which the learner has a rollout in hand. Theirs stay where they are, and so a fast
-        actor waits for a slow one instead of running ahead. Raises FleetError when an actor failed too often in a row.
+        actor waits for a slow one instead of running ahead.
+
+        Raises FleetError when an actor failed too often in a row.
         """
         ...
 
@@ -123,10 +125,11 @@ class RayFleet:
 
     def __init__(self, config: Config, source: WeightSource, *, start_step: int = 0) -> None:
         import ray  # the inline runtime works without Ray installed
+        import ray.exceptions
 
         from actors.worker import RolloutWorker
 
-        self._ray = ray
+        self._ray: Any = ray
         self._worker_class = RolloutWorker
         self._config = config
         self._config_json = config.to_json()
@@ -174,7 +177,7 @@ class RayFleet:
         actor_id = self._owner[reference]
         worker = self._workers[actor_id]
         try:
-            rollout = self._ray.get(reference)
+            rollout: Any = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             self.counters.env_errors += 1
             self._replace(actor_id, error)

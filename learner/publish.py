@@ -78,7 +78,7 @@ class RayPublisher:
     def __init__(self) -> None:
         import ray  # a machine without Ray still trains inline
 
-        self._ray = ray
+        self._ray: Any = ray
         self._board = ray.remote(_Board).options(num_cpus=0, max_restarts=-1).remote()
         self.source: WeightSource = RayWeightSource(self._board)
 

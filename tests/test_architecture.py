@@ -24,7 +24,7 @@ ENV_PACKAGES = ("ale_py", "deepmind_lab", "envpool", "gym", "gym3", "gymnasium",
 # The only files that may import a package, in whatever way. The tests and the benchmarks are free.
 HOMES: dict[str, tuple[str, ...]] = {
     "wandb": ("learner/sinks.py",),
-    "ray": ("actors/worker.py", "actors/fleet.py", "learner/publish.py", "launch.py"),
+    "ray": ("actors/worker.py", "actors/fleet.py", "actors/cluster.py", "learner/publish.py", "launch.py"),
     "triton": ("kernels/*/triton.py",),
     "tyro": ("launch.py",),
     "rich": ("launch.py", "learner/sinks.py", "learner/progress.py"),

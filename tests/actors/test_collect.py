@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def _collector(env_id: str, T: int, cell: CountingCell | None = None) -> Collect
     )
 
 
-def _joined(rollouts: Sequence[Rollout], name: str) -> NDArray[np.generic]:
+def _joined(rollouts: Sequence[Rollout], name: str) -> NDArray[Any]:
     """The whole history of a field: each rollout's own steps, and the last rollout's last observation."""
     arrays = [getattr(rollout, name) for rollout in rollouts]
     if arrays[0].shape[0] == rollouts[0].unroll_length:

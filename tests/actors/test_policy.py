@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from actors.encoders import ImageEncoder
 from actors.policy import Policy
 from configs.schema import ConfigError, PolicyConfig
 from envs.spec import EnvSpec
@@ -91,7 +92,9 @@ def test_the_core_sees_the_reward_clipped() -> None:
 
 def test_pixels_are_scaled_by_255() -> None:
     policy = _policy(SMALL, encoder="deep", core="none")
-    convolution = policy.encoder.convolutions[0]  # type: ignore[index]
+    assert isinstance(policy.encoder, ImageEncoder)
+    convolution = policy.encoder.convolutions[0]
+    assert isinstance(convolution, torch.nn.Conv2d)
     pixels = _inputs(SMALL)[0][0]
     plain = torch.nn.functional.conv2d(pixels / 255.0, convolution.weight, convolution.bias, padding=1)
     torch.testing.assert_close(convolution(pixels), plain)

@@ -1,0 +1,49 @@
+"""Dataclasses from plain JSON data, checked field by field."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from configs.parts import ConfigError
+
+
+def build(cls: type[Any], data: object, path: str) -> Any:
+    """Builds the dataclass `cls` from plain JSON data, checking each field's name and type."""
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} = {data!r}: expected an object with the fields of {cls.__name__}")
+    hints = get_type_hints(cls)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise ConfigError(
+            f"{path}: unknown field {unknown[0]!r}; {cls.__name__} has {', '.join(sorted(hints))}"
+        )
+    values = {name: _coerce(hints[name], value, f"{path}.{name}") for name, value in data.items()}
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.name not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ConfigError(f"{path}: field {missing[0]!r} is missing")
+    return cls(**values)
+
+
+def _coerce(hint: Any, value: object, path: str) -> object:
+    if dataclasses.is_dataclass(hint):
+        return build(typing.cast("type[Any]", hint), value, path)
+    options = get_args(hint)
+    if get_origin(hint) is Literal:
+        if value not in options:
+            raise ConfigError(f"{path} = {value!r}: choose one of {', '.join(map(repr, options))}")
+        return value
+    allowed = tuple(o for o in (options or (hint,)))
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value) if int not in allowed else value
+    if not any(type(value) is option for option in allowed):
+        names = " or ".join(getattr(o, "__name__", str(o)) for o in allowed)
+        raise ConfigError(f"{path} = {value!r}: expected {names}")
+    return value

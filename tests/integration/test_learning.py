@@ -1,0 +1,28 @@
+"""A short real run: with velocities hidden, a policy that remembers balances longer than one that cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import launch as launch_module
+
+
+def _mean_return(arm: str, folder: Path) -> float:
+    run_dir, result = folder / arm, folder / f"{arm}.json"
+    train = ["train", f"cartpole_{arm}", "--run-dir", str(run_dir), "--total-steps", "700000"]
+    assert launch_module.main([*train, "--runtime", "inline", "--wandb.mode", "disabled"]) == 0
+    evaluate = ["eval", str(run_dir), "--episodes", "60", "--sampled", "--json", str(result)]
+    assert launch_module.main(evaluate) == 0
+    return json.loads(result.read_text())["episodic_return_mean"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_rtrl_learns_hidden_velocities_and_feedforward_cannot(tmp_path: Path) -> None:
+    """Inline, so that the run is deterministic. A random policy balances for about 22 steps."""
+    rtrl, feedforward = _mean_return("rtrl", tmp_path), _mean_return("feedforward", tmp_path)
+    assert rtrl > 2 * feedforward, f"RTRL {rtrl:.1f}, feedforward {feedforward:.1f}"
+    assert rtrl > 100
