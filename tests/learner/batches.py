@@ -37,8 +37,8 @@ def random_batch(
     dtype: torch.dtype = torch.float64,
     piece: tuple[int, int, int] = (0, 7, 0),
 ) -> Batch:
-    """`ends`: (t, column, "terminated" or "truncated"): observation t ended an episode, and t+1 is a first one.
-    `first_reset`: columns whose observation 0 is a first one. `piece`: actor, incarnation, sequence number."""
+    """`ends`: (t, column, "terminated" or "truncated"): observation t ended an episode, t+1 begins one.
+    `first_reset`: columns whose observation 0 begins one. `piece`: actor, incarnation, sequence number."""
     g = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:
