@@ -24,7 +24,7 @@ train: $(STAMP)
 		&& set -x && exec $(BIN)/python launch.py train $$preset $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q --durations=15 -rs
+	$(BIN)/python -m pytest -q --durations=15 -rfEs
 
 lint: $(STAMP)
 	$(BIN)/ruff check
