@@ -43,6 +43,8 @@ def ray_session(config: RayConfig, num_actors: int) -> Iterator[None]:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        # Ray makes its workers nice; here they are half of the work, and a busy machine would starve them.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
     worker_env = {"PYTHONPATH": str(_ROOT), "OMP_WAIT_POLICY": "PASSIVE"}

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from actors.encoders import make_encoder
-from configs.schema import PolicyConfig
+from configs.schema import Credit, PolicyConfig
 from envs.spec import EnvSpec
-from kernels.cells import make_core
+from kernels.cells import ELSTM, ELSTMStack, make_core
 
 State = tuple[Tensor, ...]
 """Recurrent state of a batch: each tensor [B, ...]. Empty for a policy without a core."""
@@ -57,7 +57,10 @@ class Policy(nn.Module):
         self.uses_previous_action = config.previous_action
         self.encoder, features = make_encoder(spec, config)
         inputs = features + 1 + (spec.num_actions if config.previous_action else 0)
-        self.core = make_core(config.core, inputs, config.hidden_size, config.forget_bias)
+        self.core = make_core(config.core, inputs, config.hidden_size, config.forget_bias, config.num_layers)
+        if config.freeze_core:
+            for parameter in self.core.recurrent_parameters():
+                parameter.requires_grad_(False)
         self.policy_head = nn.Linear(self.core.output_size, spec.num_actions)
         self.baseline_head = nn.Linear(self.core.output_size, 1)
 
@@ -84,16 +87,22 @@ class Policy(nn.Module):
         state: State,
         previous_action: Tensor,
         trace: Any = None,
+        credit: Credit = "tbptt",
     ) -> PolicyUnroll:
         """observation [T+1, B, ...], reward and reset [T+1, B], previous_action [T+1, B], state before x_0.
 
         With a trace (that of `initial_trace`, or of the stream's previous unroll) the core's weight
-        gradients are exact RTRL for weights frozen within the unroll; the gradient that flows on
-        into the encoder is always cut at the unroll's start.
+        gradients are exact RTRL for weights frozen within the unroll (one layer; a stack's are
+        approximate); the gradient that flows on into the encoder is always cut at the unroll's start.
+        credit "immediate" cuts it at every step; else the trace alone decides.
         """
         T = observation.shape[0] - 1
         x = self._core_input(observation[:T], reward[:T], reset[:T], previous_action[:T])
-        h, state, trace = self.core.unroll(x, state, reset[:T], trace)
+        if credit == "immediate":
+            assert isinstance(self.core, ELSTM | ELSTMStack), "the config refuses other cores"
+            h, state = self.core.unroll_immediate(x, state, reset[:T])
+        else:
+            h, state, trace = self.core.unroll(x, state, reset[:T], trace)
         baseline = self.baseline_head(h).squeeze(-1)
         with torch.no_grad():
             last = self.step(observation[T], reward[T], reset[T], state, previous_action[T]).baseline

@@ -7,7 +7,7 @@ from typing import Literal
 
 Encoder = Literal["none", "mlp", "shallow", "nature", "deep"]
 Core = Literal["none", "lstm", "elstm"]
-Credit = Literal["rtrl", "tbptt"]
+Credit = Literal["rtrl", "tbptt", "immediate"]
 RewardClipping = Literal["abs_one", "none"]
 Optimizer = Literal["rmsprop", "adam"]
 Runtime = Literal["ray", "inline"]
@@ -122,6 +122,11 @@ class PolicyConfig:
     """Units N of the core (unused by core `none`)."""
     forget_bias: float = 0.0
     """Added to the forget gate's bias at the start (the paper: 0)."""
+    num_layers: int = 1
+    """eLSTM layers. One is exact under RTRL; a stack carries an exact trace for each layer alone, and its
+    credit across layers reaches back to the start of the unroll only: an approximation."""
+    freeze_core: bool = False
+    """A control: the recurrent weights stay as they began; encoder, output gate and heads learn."""
     previous_action: bool = False
     """Feed the previous action to the core as one-hot (off in the paper)."""
 
@@ -133,6 +138,55 @@ class PolicyConfig:
             "policy.forget_bias",
             self.forget_bias,
             "cannot take effect with policy.core = 'none'; leave it at 0",
+        )
+        require(self.num_layers >= 1, "policy.num_layers", self.num_layers, "needs at least 1")
+        require(
+            self.num_layers == 1 or self.core == "elstm",
+            "policy.num_layers",
+            self.num_layers,
+            f"only the eLSTM stacks; policy.core is {self.core!r}",
+        )
+        require(
+            not self.freeze_core or self.core != "none",
+            "policy.freeze_core",
+            self.freeze_core,
+            "there is no core to freeze",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RtrlConfig:
+    """How traces are carried under credit = "rtrl", and what is measured of them."""
+
+    boundary: bool = True
+    """False, a control: every unroll starts from zero traces, which leaves exactly TBPTT's gradient."""
+    fresh_traces: bool = False
+    """Recompute each stream's trace under the present weights from the last `history_rollouts` rollouts,
+    instead of carrying it: no staleness, at several times the cost."""
+    staleness_interval: int = 0
+    """Updates between two measurements of rtrl/staleness_cos; 0: never."""
+    history_rollouts: int = 8
+    """Rollouts a stream that are kept to recompute traces from (fresh_traces, staleness_interval). Exact
+    where they reach back to the episode's start."""
+    max_trace_norm: float | None = None
+    """Scales a stream's trace down to this norm after an unroll (rtrl/trace_clips counts it); None: never."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.staleness_interval >= 0, "rtrl.staleness_interval", self.staleness_interval, "at least 0"
+        )
+        require(self.history_rollouts >= 1, "rtrl.history_rollouts", self.history_rollouts, "at least 1")
+        require(
+            self.max_trace_norm is None or self.max_trace_norm > 0,
+            "rtrl.max_trace_norm",
+            self.max_trace_norm,
+            "must be positive, or None for no bound",
+        )
+        require(
+            self.boundary or not (self.fresh_traces or self.staleness_interval),
+            "rtrl.boundary",
+            self.boundary,
+            "without the boundary term no trace is used: leave fresh_traces and staleness_interval off",
         )
 
 

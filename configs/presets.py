@@ -7,18 +7,20 @@ from difflib import get_close_matches
 
 from configs.atari import atari, atari_bench, atari_cpu
 from configs.cartpole import cartpole
+from configs.memory import memory
 from configs.schema import Config, ConfigError
 from configs.variants import VARIANTS
 
 _ARM = "|".join(VARIANTS)
 _ATARI = re.compile(rf"atari_(?P<game>[a-z][a-z0-9_]*?)_(?P<arm>{_ARM})(?P<size>_cpu|_bench)?")
 _CARTPOLE = re.compile(rf"cartpole_(?P<full>full_)?(?P<arm>{_ARM})")
+_MEMORY = re.compile(rf"memory_(?P<arm>{_ARM})")
 
 
 def preset_patterns() -> list[str]:
     """The families of names, for help texts."""
     arms = "{" + ",".join(VARIANTS) + "}"
-    return [f"atari_<game>_{arms}[_cpu|_bench]", f"cartpole_[full_]{arms}"]
+    return [f"atari_<game>_{arms}[_cpu|_bench]", f"cartpole_[full_]{arms}", f"memory_{arms}"]
 
 
 def preset(name: str) -> Config:
@@ -28,7 +30,11 @@ def preset(name: str) -> Config:
         return build(match["game"], match["arm"])
     if match := _CARTPOLE.fullmatch(name):
         return cartpole(match["arm"], "cartpole/full" if match["full"] else "cartpole/masked")
+    if match := _MEMORY.fullmatch(name):
+        return memory(match["arm"])
     examples = [f"atari_breakout_{arm}{cpu}" for arm in VARIANTS for cpu in ("", "_cpu")]
-    near = get_close_matches(name, examples + [f"cartpole_{arm}" for arm in VARIANTS], n=1)
+    near = get_close_matches(
+        name, examples + [f"{suite}_{arm}" for suite in ("cartpole", "memory") for arm in VARIANTS], n=1
+    )
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ConfigError(f"unknown preset {name!r}.{hint} Presets: {'; '.join(preset_patterns())}")

@@ -25,6 +25,7 @@ from configs.parts import (
     PolicyConfig,
     RayConfig,
     RewardClipping,
+    RtrlConfig,
     Runtime,
     WandbConfig,
     WandbMode,
@@ -45,6 +46,7 @@ __all__ = [
     "PolicyConfig",
     "RayConfig",
     "RewardClipping",
+    "RtrlConfig",
     "Runtime",
     "WandbConfig",
     "WandbMode",
@@ -59,6 +61,7 @@ class Config:
     """The preset that this config began as (a label; presets are functions in configs/presets)."""
     env: EnvConfig
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    rtrl: RtrlConfig = field(default_factory=RtrlConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
     ray: RayConfig = field(default_factory=RayConfig)
@@ -82,11 +85,14 @@ class Config:
     batch_size: int = 32
     """B: rollout columns (streams) of one learner batch."""
 
+    publish_interval: int = 1
+    """Updates between two publications of weights: more is policy lag on purpose."""
     max_policy_lag: int | None = None
     """Rollouts acted by weights older than this many updates are dropped (and counted); None keeps all."""
 
     credit: Credit = "rtrl"
-    """`rtrl`: exact RTRL of the core (eLSTM only); `tbptt`: credit is cut at the unroll boundary."""
+    """`rtrl`: exact RTRL of the core (eLSTM only); `tbptt`: credit is cut at the unroll boundary;
+    `immediate`, a control: credit of one step, no derivative through the state at all (eLSTM only)."""
     discounting: float = 0.99
     baseline_cost: float = 0.5
     entropy_cost: float = 0.01
@@ -111,15 +117,32 @@ class Config:
 
     log_interval_s: float = 2.0
     """Metrics are reduced and written at most this often."""
+    log_interval_steps: int = 0
+    """And no sooner than this many agent steps after the last time. With a tiny log_interval_s this alone
+    decides, and the rows of two runs are at the same steps."""
     diagnostics_interval: int = 50
     """Updates between two measurements of the RTRL diagnostics (rtrl/*)."""
 
     def __post_init__(self) -> None:
-        for name in ("total_steps", "num_actors", "unroll_length", "batch_size", "diagnostics_interval"):
+        for name in (
+            "total_steps",
+            "num_actors",
+            "unroll_length",
+            "batch_size",
+            "diagnostics_interval",
+            "publish_interval",
+        ):
             require(getattr(self, name) >= 1, name, getattr(self, name), "needs at least 1")
         for name in ("learning_rate", "epsilon", "grad_norm_clipping", "log_interval_s"):
             require(getattr(self, name) > 0, name, getattr(self, name), "must be positive")
-        for name in ("baseline_cost", "entropy_cost", "momentum", "learner_threads", "seed"):
+        for name in (
+            "baseline_cost",
+            "entropy_cost",
+            "momentum",
+            "learner_threads",
+            "seed",
+            "log_interval_steps",
+        ):
             require(getattr(self, name) >= 0, name, getattr(self, name), "cannot be negative")
         for name in ("clip_rho_threshold", "clip_pg_rho_threshold", "clip_c_threshold"):
             value = getattr(self, name)
@@ -149,7 +172,19 @@ class Config:
             self.credit == "tbptt" or self.policy.core == "elstm",
             "credit",
             self.credit,
-            f"exact RTRL needs policy.core = 'elstm', not {self.policy.core!r}; or set credit = 'tbptt'",
+            f"needs policy.core = 'elstm', not {self.policy.core!r}; or set credit = 'tbptt'",
+        )
+        require(
+            self.credit == "rtrl" or self.rtrl == RtrlConfig(),
+            "rtrl",
+            self.rtrl,
+            f"has no effect with credit = {self.credit!r}; leave its fields alone",
+        )
+        require(
+            self.credit == "tbptt" or not self.policy.freeze_core,
+            "policy.freeze_core",
+            self.policy.freeze_core,
+            "a frozen core needs no credit: set credit = 'tbptt'",
         )
         slots, streams = self.env.num_envs, self.num_actors * self.env.num_envs
         require(

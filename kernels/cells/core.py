@@ -51,6 +51,10 @@ class Core(nn.Module):
         """
         raise NotImplementedError
 
+    def recurrent_parameters(self) -> list[nn.Parameter]:
+        """The parameters inside the recurrence: those that RTRL is about, and that a frozen core keeps."""
+        return []
+
     def _refuse_trace(self, trace: Any) -> None:
         if trace is not None:
             raise ValueError(f"trace was given, but {type(self).__name__} is trained by TBPTT: pass None")

@@ -38,6 +38,9 @@ class ELSTM(Core):
         device = self.b_z.device if device is None else device
         return ELSTMTrace.zeros(batch, self.output_size, self.input_size, device, self.b_z.dtype)
 
+    def recurrent_parameters(self) -> list[nn.Parameter]:
+        return [self.W_z, self.W_f, self.w_z, self.w_f, self.b_z, self.b_f]
+
     def step(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
         c = keep(reset, x) * state[0]
         z = torch.tanh(torch.addcmul(nn.functional.linear(x, self.W_z, self.b_z), self.w_z, c))
@@ -53,9 +56,23 @@ class ELSTM(Core):
         trace: ELSTMTrace | BankedTrace | None = None,
         backend: str = "auto",
     ) -> tuple[Tensor, State, ELSTMTrace | BankedTrace | None]:
-        weights = (self.W_z, self.W_f, self.w_z, self.w_f, self.b_z, self.b_f)
-        c, trace = elstm(x, *weights, state[0], reset, trace, cast("Backend", backend))
+        c, trace = elstm(x, *self.recurrent_parameters(), state[0], reset, trace, cast("Backend", backend))
         return self._output(x, c), (c[-1],), trace
+
+    def unroll_immediate(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+        """The unroll's values with the credit of one step: dc_t/dc_{t-1} counts as 0 in the gradient.
+
+        A control, not a way to train: every step becomes a chunk of its own, begun from a state that is
+        a constant. Shapes as in `unroll`.
+        """
+        T, B = reset.shape
+        with torch.no_grad():
+            c, _ = elstm(x, *self.recurrent_parameters(), state[0], reset)
+        before = torch.cat([state[0][None], c[:-1]]).flatten(0, 1).detach()
+        flat_x, flat_reset = x.flatten(0, 1)[None], reset.flatten()[None]
+        c, _ = elstm(flat_x, *self.recurrent_parameters(), before, flat_reset)
+        c = c[0].unflatten(0, (T, B))
+        return self._output(x, c), (c[-1],)
 
     def _output(self, x: Tensor, c: Tensor) -> Tensor:
         return torch.sigmoid(self.output_gate(torch.cat([x, c], dim=-1))) * c

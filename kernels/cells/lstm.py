@@ -26,6 +26,9 @@ class LSTM(Core):
         zeros = weight.new_zeros(2, batch, self.output_size, device=device)
         return zeros[0], zeros[1]
 
+    def recurrent_parameters(self) -> list[nn.Parameter]:
+        return list(self.lstm.parameters())
+
     def step(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
         m = keep(reset, x)
         h, (h_n, c_n) = self.lstm(x[None], ((m * state[0])[None], (m * state[1])[None]))
