@@ -75,7 +75,7 @@ class Policy(nn.Module):
         self, observation: Tensor, reward: Tensor, reset: Tensor, state: State, previous_action: Tensor
     ) -> PolicyStep:
         """observation [E, ...], reward [E], reset [E] bool, previous_action [E] int64."""
-        x = self._core_input(observation, reward, reset, previous_action)
+        x = self.core_input(observation, reward, reset, previous_action)
         h, state = self.core.step(x, state, reset)
         return PolicyStep(self.policy_head(h), self.baseline_head(h).squeeze(-1), state)
 
@@ -97,7 +97,7 @@ class Policy(nn.Module):
         credit "immediate" cuts it at every step; else the trace alone decides.
         """
         T = observation.shape[0] - 1
-        x = self._core_input(observation[:T], reward[:T], reset[:T], previous_action[:T])
+        x = self.core_input(observation[:T], reward[:T], reset[:T], previous_action[:T])
         if credit == "immediate":
             assert isinstance(self.core, ELSTM | ELSTMStack), "the config refuses other cores"
             h, state = self.core.unroll_immediate(x, state, reset[:T])
@@ -109,8 +109,8 @@ class Policy(nn.Module):
             next_baseline = torch.cat([baseline[1:].detach(), last.unsqueeze(0)])
         return PolicyUnroll(self.policy_head(h), baseline, next_baseline, trace)
 
-    def _core_input(self, observation: Tensor, reward: Tensor, reset: Tensor, action: Tensor) -> Tensor:
-        """[..., features], [...] and [...] to [..., D]: any leading shape."""
+    def core_input(self, observation: Tensor, reward: Tensor, reset: Tensor, action: Tensor) -> Tensor:
+        """What the core reads, [..., D], from arguments as in `step`, with any leading shape."""
         lead = reward.shape
         features = self.encoder(observation.flatten(0, len(lead) - 1)).unflatten(0, lead)
         parts = [features, reward.clamp(-1.0, 1.0).to(features.dtype).unsqueeze(-1)]

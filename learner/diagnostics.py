@@ -1,35 +1,52 @@
-"""What the traces contribute, measured on a real update."""
+"""What the traces contribute, and how stale they are, measured on a real update."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from kernels.elstm import ELSTMTrace
 
-def _norm(tensors: Sequence[Tensor]) -> float:
+
+def _norm(tensors: Iterable[Tensor]) -> float:
     return math.sqrt(sum(float(tensor.square().sum()) for tensor in tensors))
 
 
-def rtrl_diagnostics(core: nn.Module, trace: Any, lam_0: Tensor) -> dict[str, float]:
-    """Call between backward and the optimiser's step.
+def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Copies of the gradients that backward has left."""
+    present = [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
+    assert len(present) == len(parameters), "every recurrent parameter has a gradient after backward"
+    return present
 
-    `trace`: the sensitivities [B, N, ...] that the unroll started from, fields named as the core's
-    parameters. `lam_0` [B, N]: gradient of the state before x_0. Their contraction is the boundary
-    term, the part of the core's gradient that TBPTT does not have (kernels/elstm/README.md).
+
+def boundary_share(
+    traces: Sequence[ELSTMTrace], lam_0: Sequence[Tensor], gradient: Sequence[Tensor]
+) -> dict[str, float]:
+    """`traces`: the sensitivities [B, N, ...] that the unroll started from, one a layer. `lam_0`: of each
+    layer the gradient [B, N] of the state before x_0. Their contraction is the boundary term, the part of
+    the core's `gradient` that TBPTT does not have (kernels/elstm/README.md).
 
     rtrl/trace_norm: root mean square over streams of a stream's trace norm.
     rtrl/boundary_grad_frac: norm of the boundary term over norm of the core's whole gradient (it can
     exceed 1 where the two parts cancel).
     """
-    boundary = [torch.einsum("bn,bn...->n...", lam_0, sensitivity) for sensitivity in trace]
-    total = [core.get_parameter(name).grad for name in trace._fields]
-    present = [gradient for gradient in total if gradient is not None]
-    assert len(present) == len(total), "every recurrent parameter has a gradient after backward"
+    boundary = [
+        torch.einsum("bn,bn...->n...", lam, sensitivity)
+        for lam, trace in zip(lam_0, traces, strict=True)
+        for sensitivity in trace
+    ]
+    every = (sensitivity for trace in traces for sensitivity in trace)
     return {
-        "rtrl/trace_norm": _norm(trace) / math.sqrt(lam_0.shape[0]),
-        "rtrl/boundary_grad_frac": _norm(boundary) / max(_norm(present), 1e-30),
+        "rtrl/trace_norm": _norm(every) / math.sqrt(lam_0[0].shape[0]),
+        "rtrl/boundary_grad_frac": _norm(boundary) / max(_norm(gradient), 1e-30),
     }
+
+
+def cosine(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
+    """Of two gradients, all tensors of each as one vector; 1 where both are zero."""
+    dot = sum(float((x * y).sum()) for x, y in zip(a, b, strict=True))
+    norms = _norm(a) * _norm(b)
+    return dot / norms if norms > 0.0 else 1.0

@@ -18,13 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from actors.policy import Policy
+from actors.policy import Policy, State
 from configs.schema import Config, ConfigError
 from learner.batcher import Batch
-from learner.diagnostics import rtrl_diagnostics
 from learner.loss import Loss, actor_critic_loss
+from learner.rtrl import Rtrl
 from learner.timing import Stopwatch
-from learner.trace_bank import TraceBank
 
 
 class LearnerError(RuntimeError):
@@ -32,7 +31,7 @@ class LearnerError(RuntimeError):
 
 
 class Learner:
-    """Owns the weights, the optimiser, the trace bank and the counters."""
+    """Owns the weights, the optimiser, the traces and the counters."""
 
     def __init__(self, policy: Policy, config: Config, device: torch.device) -> None:
         self.policy = policy.to(device).train()
@@ -42,13 +41,8 @@ class Learner:
         """Updates done; also the version of the weights."""
         self.global_step = 0
         """Agent steps learned from, T * B an update."""
-        self.trace_breaks = 0
-        """Streams whose trace was dropped because their history broke off."""
         self.optimizer = make_optimizer(self.policy, config)
-        self.bank: TraceBank | None = None
-        if config.credit == "rtrl":
-            zero = self.policy.initial_trace(config.num_actors * config.env.num_envs)
-            self.bank = TraceBank(zero, num_streams=config.env.num_envs)
+        self.rtrl = Rtrl(self.policy, config) if config.credit == "rtrl" else None
 
     @property
     def learning_rate(self) -> float:
@@ -61,28 +55,18 @@ class Learner:
         Raises LearnerError, before any weight moves, where the loss or the gradient is not finite.
         """
         watch = Stopwatch(self.device)
-        diagnose = self.bank is not None and self.updates % self.config.diagnostics_interval == 0
-        state, trace, carried = batch.initial_state, None, None
-        if self.bank is not None:
-            trace, breaks = self.bank.traces(batch.streams)
-            self.trace_breaks += breaks
-            if diagnose:
-                carried = trace.gather()
-                state = tuple(tensor.clone().requires_grad_() for tensor in state)
-        unroll = self.policy.unroll(
-            batch.observation, batch.reward, batch.reset, state, batch.previous_action, trace
-        )
-        loss = actor_critic_loss(unroll, batch, self.config)
+        step = self.rtrl.begin(batch, self.updates) if self.rtrl is not None else None
+        state = batch.initial_state if step is None else step.state
+        loss = self._loss(batch, state, None if step is None else step.traces.for_core)
         watch.lap("forward")
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         grad_norm = torch.nn.utils.get_total_norm(self._gradients())
         watch.lap("backward")
         self._require_finite(loss, grad_norm)
-        diagnosis: dict[str, float] = {}
-        if carried is not None:
-            assert state[0].grad is not None
-            diagnosis = rtrl_diagnostics(self.policy.core, carried, state[0].grad)
+        rtrl: dict[str, float] = {}
+        if self.rtrl is not None and step is not None:
+            rtrl = self.rtrl.finish(step, lambda trace: self._loss(batch, batch.initial_state, trace).total)
         torch.nn.utils.clip_grads_with_norm_(
             self.policy.parameters(), self.config.grad_norm_clipping, grad_norm
         )
@@ -96,14 +80,25 @@ class Learner:
         self.global_step += batch.num_steps
         return {
             **_loss_metrics(loss, grad_norm),
-            **diagnosis,
+            **rtrl,
             **watch.metrics(),
             "lag/policy_version_mean": float(lag.mean()),
             "lag/policy_version_max": float(lag.max()),
             "charts/learning_rate": learning_rate,
             "charts/updates": self.updates,
-            "rtrl/trace_breaks": self.trace_breaks,
         }
+
+    def _loss(self, batch: Batch, state: State, trace: Any) -> Loss:
+        unroll = self.policy.unroll(
+            batch.observation,
+            batch.reward,
+            batch.reset,
+            state,
+            batch.previous_action,
+            trace,
+            self.config.credit,
+        )
+        return actor_critic_loss(unroll, batch, self.config)
 
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self.policy.parameters() if p.grad is not None]
@@ -125,12 +120,8 @@ class Learner:
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "optimizer_name": self.config.optimizer,
-            "traces": None if self.bank is None else self.bank.state_dict(),
-            "counters": {
-                "updates": self.updates,
-                "global_step": self.global_step,
-                "trace_breaks": self.trace_breaks,
-            },
+            "traces": None if self.rtrl is None else self.rtrl.bank.state_dict(),
+            "counters": {"updates": self.updates, "global_step": self.global_step},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -158,8 +149,8 @@ class Learner:
 
     def load_traces(self, state: dict[str, Any]) -> None:
         """Right only where the same streams go on."""
-        if self.bank is not None and state["traces"] is not None:
-            self.bank.load_state_dict(state["traces"])
+        if self.rtrl is not None and state["traces"] is not None:
+            self.rtrl.bank.load_state_dict(state["traces"])
 
 
 def make_optimizer(policy: Policy, config: Config) -> torch.optim.Optimizer:

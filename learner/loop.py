@@ -98,13 +98,15 @@ class TrainLoop:
                 continue
             self._metrics.add("queue/wait_ms", batch.wait_ms)
             self._metrics.add_many(self.learner.update(batch))
-            with self._timed("publish"):
-                self._publisher.publish(self.learner.policy, self.learner.updates)
+            if self.learner.updates % self.config.publish_interval == 0:
+                with self._timed("publish"):
+                    self._publisher.publish(self.learner.policy, self.learner.updates)
             for episode in batch.episodes:
                 self._metrics.episode(episode)
             now = time.monotonic()
-            if now - last_log >= self.config.log_interval_s:
-                self._log(self.learner.global_step - logged_step, now - last_log)
+            steps = self.learner.global_step - logged_step
+            if now - last_log >= self.config.log_interval_s and steps >= self.config.log_interval_steps:
+                self._log(steps, now - last_log)
                 last_log, logged_step = now, self.learner.global_step
             if now - last_save >= self.config.checkpoint.interval_s:
                 self._save_or_count()

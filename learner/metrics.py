@@ -37,6 +37,7 @@ METRICS: dict[str, MetricSpec] = {
     ),
     "charts/episodic_length": MetricSpec("agent steps", "episodes", "length of a game"),
     "charts/episodes": MetricSpec("episodes", "sum", "games that ended in the window"),
+    "charts/window_return": MetricSpec("reward", "mean", "raw return of the games that ended in the window"),
     "charts/SPS": MetricSpec("agent steps/s", "last", "agent steps learned from a second, over the window"),
     "charts/learning_rate": MetricSpec("1", "last", "of the optimizer"),
     "charts/updates": MetricSpec("updates", "last", "optimizer steps since the run began"),
@@ -67,6 +68,7 @@ METRICS: dict[str, MetricSpec] = {
         "1", "mean", "cosine of the core gradient from the carried trace and from one of present weights"
     ),
     "rtrl/trace_breaks": MetricSpec("streams", "last", "total of streams that lost their trace"),
+    "rtrl/trace_clips": MetricSpec("streams", "last", "total of traces scaled down to rtrl.max_trace_norm"),
     "faults/actor_restarts": MetricSpec("restarts", "last", "total of actors that died and were replaced"),
     "faults/env_errors": MetricSpec("errors", "last", "total of errors that environments raised"),
     "faults/dropped_rollouts": MetricSpec("rollouts", "last", "total of rollouts that were not learned from"),
@@ -115,6 +117,7 @@ class Metrics:
         self._returns.append(finished.episodic_return)
         self._lengths.append(float(finished.episodic_length))
         self.add("charts/episodes", 1.0)
+        self.add("charts/window_return", finished.episodic_return)
 
     def reduce(self) -> dict[str, float]:
         """One number for each metric that has data in the window; begins a new window."""

@@ -8,24 +8,71 @@ backward advances the rows in place (`kernels.elstm.BankedTrace`): no copy of a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from kernels.elstm import BankedTrace, ELSTMTrace
 from learner.batcher import StreamPiece
 
 
-class TraceBank:
-    """`zero_trace` is a trace of num_actors * num_streams rows, all zero."""
+@dataclass(frozen=True, slots=True)
+class BatchTraces:
+    """The rows of one batch's columns, good for one forward and one backward."""
 
-    def __init__(self, zero_trace: ELSTMTrace, *, num_streams: int) -> None:
-        self._bank = zero_trace
+    layers: list[BankedTrace]
+    """One a layer of the core, lowest first."""
+
+    @property
+    def for_core(self) -> BankedTrace | list[BankedTrace]:
+        """As the core's `unroll` takes them: a stack takes a list."""
+        return self.layers[0] if len(self.layers) == 1 else self.layers
+
+    def gather(self) -> list[ELSTMTrace]:
+        """Copies of the rows."""
+        return [layer.gather() for layer in self.layers]
+
+    def write(self, traces: Sequence[ELSTMTrace]) -> None:
+        """Overwrites the rows, before the forward."""
+        for layer, trace in zip(self.layers, traces, strict=True):
+            rows = layer.rows_on(trace[0].device)
+            for mine, new in zip(layer.bank, trace, strict=True):
+                mine.index_copy_(0, rows, new)
+
+    def zero(self) -> None:
+        for layer in self.layers:
+            for tensor in layer.bank:
+                tensor.index_fill_(0, layer.rows_on(tensor.device), 0.0)
+
+    def bound(self, max_norm: float) -> int:
+        """Scales rows of greater norm down to it, after the backward. Returns how many streams that was."""
+        traces = self.gather()
+        norm = torch.stack([_squares(tensor) for trace in traces for tensor in trace]).sum(0).sqrt()
+        scale = (max_norm / norm.clamp(min=1e-30)).clamp(max=1.0)
+        clipped = int((scale < 1.0).sum())
+        if clipped:
+            self.write([t.map(lambda s: s * scale.view(-1, *[1] * (s.ndim - 1))) for t in traces])
+        return clipped
+
+
+def _squares(tensor: Tensor) -> Tensor:
+    """Sum of squares of each row, [rows]."""
+    return tensor.flatten(1).square().sum(1)
+
+
+class TraceBank:
+    """`zero_trace`: what the core's `initial_trace(num_actors * num_streams)` gives."""
+
+    def __init__(self, zero_trace: ELSTMTrace | list[ELSTMTrace], *, num_streams: int) -> None:
+        self._layers = [zero_trace] if isinstance(zero_trace, ELSTMTrace) else zero_trace
         self._num_streams = num_streams
         self._next: dict[int, tuple[int, int]] = {}
 
-    def traces(self, streams: list[StreamPiece]) -> tuple[BankedTrace, int]:
-        """The traces of a batch's columns, good for one forward and backward, and how many streams broke.
+    def traces(self, streams: list[StreamPiece]) -> tuple[BatchTraces, int]:
+        """The traces of a batch's columns, and how many streams broke.
 
         Rows of streams that do not continue are zeroed here. A stream's first rollout ever is no break.
         """
@@ -42,17 +89,19 @@ class TraceBank:
                 if expected is not None or piece.sequence_number > 0:
                     breaks += piece.num_streams
             self._next[piece.actor_id] = (piece.incarnation, piece.sequence_number + 1)
-        device = self._bank[0].device
         if fresh:
-            zeroed = torch.tensor(fresh, device=device)
-            for tensor in self._bank:
-                tensor.index_fill_(0, zeroed, 0.0)
-        return BankedTrace(self._bank, torch.tensor(indices)), breaks
+            BatchTraces([BankedTrace(layer, torch.tensor(fresh)) for layer in self._layers]).zero()
+        rows = torch.tensor(indices)
+        return BatchTraces([BankedTrace(layer, rows) for layer in self._layers]), breaks
 
     def state_dict(self) -> dict[str, Any]:
-        return {"bank": list(self._bank), "next": {str(k): list(v) for k, v in self._next.items()}}
+        return {
+            "layers": [list(layer) for layer in self._layers],
+            "next": {str(k): list(v) for k, v in self._next.items()},
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for tensor, saved in zip(self._bank, state["bank"], strict=True):
-            tensor.copy_(saved)
+        for layer, saved in zip(self._layers, state["layers"], strict=True):
+            for tensor, value in zip(layer, saved, strict=True):
+                tensor.copy_(value)
         self._next = {int(k): (int(v[0]), int(v[1])) for k, v in state["next"].items()}

@@ -12,7 +12,7 @@ from learner.metrics import METRICS, Metrics, RateMeter, spec_of
 
 PROMISED = set(
     """
-charts/episodic_return charts/episodic_length charts/episodes charts/SPS charts/learning_rate charts/updates
+charts/episodic_return charts/episodic_length charts/episodes charts/window_return charts/SPS charts/learning_rate charts/updates
 perf/fps perf/time_wait_ms perf/time_transfer_ms perf/time_forward_ms perf/time_backward_ms
 perf/time_optimizer_ms perf/time_publish_ms
 losses/policy losses/baseline losses/entropy losses/total losses/grad_norm
@@ -75,12 +75,14 @@ def test_return_is_the_mean_of_the_last_hundred_games() -> None:
         metrics.episode(game(float(index), length=2 * index))
     assert metrics.reduce() == {
         "charts/episodes": 150.0,
+        "charts/window_return": sum(range(150)) / 150,
         "charts/episodic_return": sum(range(50, 150)) / 100,
         "charts/episodic_length": 2 * sum(range(50, 150)) / 100,
     }
     metrics.episode(game(149.0 + 51.0))  # 50 leaves the window
     reduced = metrics.reduce()
     assert reduced["charts/episodes"] == 1.0
+    assert reduced["charts/window_return"] == 200.0
     assert reduced["charts/episodic_return"] == sum(range(50, 150)) / 100 + 1.5
 
 

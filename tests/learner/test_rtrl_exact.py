@@ -58,7 +58,7 @@ def _rtrl_gradient(policy: Policy, batches: list[Batch], *, traces: bool) -> dic
     bank = TraceBank(policy.initial_trace(B), num_streams=B) if traces else None
     state = batches[0].initial_state
     for batch in batches:
-        trace = bank.traces(batch.streams)[0] if bank is not None else None
+        trace = bank.traces(batch.streams)[0].for_core if bank is not None else None
         observation = (batch.observation, batch.reward, batch.reset)
         unroll = policy.unroll(*observation, state, batch.previous_action, trace)
         actor_critic_loss(unroll, batch, config(entropy_cost=0.1)).total.backward()
@@ -68,7 +68,7 @@ def _rtrl_gradient(policy: Policy, batches: list[Batch], *, traces: bool) -> dic
 
 
 def _core_input(policy: Policy, batch: Batch) -> torch.Tensor:
-    return policy._core_input(
+    return policy.core_input(
         batch.observation[:T], batch.reward[:T], batch.reset[:T], batch.previous_action[:T]
     )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from kernels.elstm import BankedTrace, ELSTMTrace
+from kernels.elstm import ELSTMTrace
 from learner.batcher import StreamPiece
-from learner.trace_bank import TraceBank
+from learner.trace_bank import BatchTraces, TraceBank
 
 E, N, D = 2, 3, 4
 
@@ -15,21 +15,20 @@ def _bank() -> TraceBank:
     return TraceBank(ELSTMTrace.zeros(3 * E, N, D, torch.device("cpu"), torch.float32), num_streams=E)
 
 
-def _fill(trace: BankedTrace, value: float) -> None:
+def _fill(traces: BatchTraces, value: float) -> None:
     """In the place of a backward pass."""
-    for tensor in trace.bank:
-        tensor[trace.rows] = value
+    traces.write([trace.map(lambda s: torch.full_like(s, value)) for trace in traces.gather()])
 
 
 def _content(bank: TraceBank, piece: StreamPiece) -> tuple[list[float], int]:
     trace, breaks = bank.traces([piece])
-    return [float(value) for value in trace.gather().W_z[:, 0, 0]], breaks
+    return [float(value) for value in trace.gather()[0].W_z[:, 0, 0]], breaks
 
 
 def test_a_continued_stream_keeps_its_trace_whatever_the_order_of_columns() -> None:
     bank = _bank()
     trace, breaks = bank.traces([StreamPiece(2, 5, 0, E), StreamPiece(0, 6, 0, E)])
-    assert trace.rows.tolist() == [4, 5, 0, 1] and breaks == 0
+    assert trace.layers[0].rows.tolist() == [4, 5, 0, 1] and breaks == 0
     _fill(bank.traces([StreamPiece(2, 5, 0, E)])[0], 2.0)
     _fill(bank.traces([StreamPiece(0, 6, 0, E)])[0], 9.0)
     assert _content(bank, StreamPiece(0, 6, 1, E)) == ([9.0, 9.0], 0)

@@ -1,0 +1,74 @@
+"""What streams went through lately, so that a trace can be computed anew under the present weights."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from actors.policy import Policy
+from kernels.elstm import ELSTMTrace
+from learner.batcher import Batch, StreamPiece
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """One rollout of one actor's streams; the fields of `Batch`, T steps each."""
+
+    piece: StreamPiece
+    observation: Tensor
+    reward: Tensor
+    reset: Tensor
+    previous_action: Tensor
+    initial_state: tuple[Tensor, ...]
+
+    def precedes(self, piece: StreamPiece) -> bool:
+        mine = self.piece
+        return (mine.incarnation, mine.sequence_number + 1) == (piece.incarnation, piece.sequence_number)
+
+
+class History:
+    """The last `rollouts` rollouts of every actor, on the learner's device."""
+
+    def __init__(self, rollouts: int) -> None:
+        self._rollouts = rollouts
+        self._past: dict[int, deque[_Past]] = {}
+
+    def append(self, batch: Batch) -> None:
+        """Keeps a copy of the batch: its own buffers are used again."""
+        T, start = batch.action.shape[0], 0
+        for piece in batch.streams:
+            columns = slice(start, start + piece.num_streams)
+            start += piece.num_streams
+            past = self._past.setdefault(piece.actor_id, deque(maxlen=self._rollouts))
+            if past and not past[-1].precedes(piece):
+                past.clear()
+            parts = (batch.observation, batch.reward, batch.reset, batch.previous_action)
+            copies = (part[:T, columns].clone() for part in parts)
+            state = tuple(tensor[columns].clone() for tensor in batch.initial_state)
+            past.append(_Past(piece, *copies, state))
+
+    @torch.no_grad()
+    def fresh_traces(self, policy: Policy, batch: Batch) -> list[ELSTMTrace]:
+        """The traces that the batch's columns start from, under the present weights; one a layer.
+
+        Exact where the episode began within the history kept; zero where there is none.
+        """
+        layers: list[list[ELSTMTrace]] = []
+        for piece in batch.streams:
+            trace = policy.initial_trace(piece.num_streams)
+            past = self._past.get(piece.actor_id)
+            if past and past[-1].precedes(piece):
+                fields = zip(
+                    *((p.observation, p.reward, p.reset, p.previous_action) for p in past), strict=True
+                )
+                observation, reward, reset, action = (torch.cat(parts) for parts in fields)
+                x = policy.core_input(observation, reward, reset, action)
+                _, _, trace = policy.core.unroll(x, past[0].initial_state, reset, trace)
+            layers.append([trace] if isinstance(trace, ELSTMTrace) else list(trace))
+        return [
+            ELSTMTrace(*(torch.cat(tensors) for tensors in zip(*layer, strict=True)))
+            for layer in zip(*layers, strict=True)
+        ]
