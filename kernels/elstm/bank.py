@@ -35,7 +35,7 @@ class BankedTrace:
 
         rows: int64 [B], none twice. Checked on the host: best a CPU tensor, which is then copied once.
         """
-        check_rows(rows, bank.W_z.shape[0])
+        self._numbers = check_rows(rows, bank.W_z.shape[0])
         self.bank = bank
         self.rows = rows
         self._stage: Literal["fresh", "awaited", "advanced", "abandoned"] = "fresh"
@@ -67,7 +67,7 @@ class BankedTrace:
             )
         if self._stage != "fresh":
             raise RuntimeError("this BankedTrace has served a forward already: make a new one for each batch")
-        awaited = _AWAITED.get(self.bank.W_z, set()).intersection(self.rows.tolist())
+        awaited = _AWAITED.get(self.bank.W_z, set()).intersection(self._numbers)
         if awaited:
             raise RuntimeError(
                 f"rows {sorted(awaited)} of the bank wait for the backward of an earlier forward: run it, or "
@@ -81,7 +81,7 @@ class BankedTrace:
         node = c.grad_fn
         assert node is not None
         self._stage = "awaited"
-        _AWAITED.setdefault(self.bank.W_z, set()).update(self.rows.tolist())
+        _AWAITED.setdefault(self.bank.W_z, set()).update(self._numbers)
         node.register_prehook(self._before_backward)
         node.register_hook(self._after_backward)
 
@@ -97,4 +97,4 @@ class BankedTrace:
         self._free()
 
     def _free(self) -> None:
-        _AWAITED[self.bank.W_z].difference_update(self.rows.tolist())
+        _AWAITED[self.bank.W_z].difference_update(self._numbers)

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.trace.triton import advance_trace_triton
+from kernels.trace.triton import advance_trace_triton, on_device_of
 
 BLOCK = (
     64  # units a program: small, since a launch has few streams, and each program waits for memory T times
@@ -194,10 +194,11 @@ def forward(
     u = torch.addmm(b.flatten(), x.reshape(T * B, D), W.flatten(0, 1).T).view(T, B, 2, N)
     c = x.new_empty(T, B, N)
     a = x.new_empty(T if derivatives else 0, B, N)
-    forward_scan_kernel[_grid(B, N)](
-        u, w, c_0.contiguous(), reset.contiguous().view(torch.uint8), c, a, T, B, N,
-        DERIVATIVES=derivatives, BLOCK=BLOCK, STAGES=STAGES, num_warps=WARPS,
-    )  # fmt: skip
+    with on_device_of(x):
+        forward_scan_kernel[_grid(B, N)](
+            u, w, c_0.contiguous(), reset.contiguous().view(torch.uint8), c, a, T, B, N,
+            DERIVATIVES=derivatives, BLOCK=BLOCK, STAGES=STAGES, num_warps=WARPS,
+        )  # fmt: skip
     return c, u, a
 
 
@@ -223,10 +224,11 @@ def _reverse_scan(
         rows = torch.arange(B, device=c.device)
     e = c if e is None else e.contiguous()
     reset = reset.contiguous().view(torch.uint8)
-    reverse_scan_kernel[_grid(B, N)](
-        e, local, a, c, c_0.contiguous(), reset, *vectors, rows, d, p, lam_0, P_0, gradient, T, B, N,
-        ADJOINT=adjoint, SUFFIX=advance, BOUNDARY=boundary, BLOCK=BLOCK, STAGES=STAGES, num_warps=WARPS,
-    )  # fmt: skip
+    with on_device_of(c):
+        reverse_scan_kernel[_grid(B, N)](
+            e, local, a, c, c_0.contiguous(), reset, *vectors, rows, d, p, lam_0, P_0, gradient, T, B, N,
+            ADJOINT=adjoint, SUFFIX=advance, BOUNDARY=boundary, BLOCK=BLOCK, STAGES=STAGES, num_warps=WARPS,
+        )  # fmt: skip
     return d, p, lam_0, P_0, gradient.sum(0) if adjoint else gradient
 
 

@@ -34,8 +34,11 @@ _BACKENDS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def check_rows(rows: Tensor, bank_rows: int) -> None:
-    """Raises ValueError unless `rows` [B] int64 names distinct rows of the bank. On a GPU it waits for it."""
+def check_rows(rows: Tensor, bank_rows: int) -> list[int]:
+    """The numbers in `rows` [B] int64; waits for the GPU if they lie there.
+
+    Raises ValueError unless they are distinct rows of a bank of `bank_rows`.
+    """
     if rows.ndim != 1 or rows.dtype != torch.int64:
         raise ValueError(f"rows is {rows.dtype} {list(rows.shape)}, expected int64 [B]")
     values = rows.tolist()
@@ -45,6 +48,7 @@ def check_rows(rows: Tensor, bank_rows: int) -> None:
     if len(set(values)) < len(values):
         twice = next(row for i, row in enumerate(values) if row in values[:i])
         raise ValueError(f"rows names row {twice} twice: a batch holds a stream at most once")
+    return values
 
 
 def choose_backend(backend: str, x: Tensor) -> str:

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -129,6 +131,11 @@ INTERPRETED = isinstance(advance_trace_kernel, InterpretedFunction)
 """Whether TRITON_INTERPRET=1 stood when this module was imported: kernels then run on CPU tensors, slowly."""
 
 
+def on_device_of(tensor: Tensor) -> AbstractContextManager[object]:
+    """Triton launches on the current device, which need not be the one that the tensors are on."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+
+
 def advance_trace_triton(
     traces: list[Tensor],
     rows: Tensor,
@@ -153,11 +160,12 @@ def advance_trace_triton(
     decay = decay.contiguous()
     lam_0 = decay if lam_0 is None else lam_0.contiguous()
     grid = (triton.cdiv(D, tile.d), triton.cdiv(N, tile.n), K * shares)
-    advance_trace_kernel[grid](
-        *traces, *[traces[0]] * (4 - K), rows, lam_0, decay, update.contiguous(), x.contiguous(), partial,
-        T, B, N, D,
-        COLUMNS=tile.columns, K=K, STATE=d, BLOCK_N=tile.n, BLOCK_D=tile.d, BLOCK_T=tile.t,
-        ONE_STEP=T == 1, BOUNDARY=partial.shape[0] > 0, PRECISION=precision,
-        num_warps=tile.warps, num_stages=tile.stages,
-    )  # fmt: skip
+    with on_device_of(x):
+        advance_trace_kernel[grid](
+            *traces, *[traces[0]] * (4 - K), rows, lam_0, decay, update.contiguous(), x.contiguous(), partial,
+            T, B, N, D,
+            COLUMNS=tile.columns, K=K, STATE=d, BLOCK_N=tile.n, BLOCK_D=tile.d, BLOCK_T=tile.t,
+            ONE_STEP=T == 1, BOUNDARY=partial.shape[0] > 0, PRECISION=precision,
+            num_warps=tile.warps, num_stages=tile.stages,
+        )  # fmt: skip
     return partial.sum(0)

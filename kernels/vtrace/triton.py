@@ -9,7 +9,10 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.runtime.interpreter import InterpretedFunction
+
+from kernels.trace.triton import INTERPRETED, on_device_of
+
+__all__ = ["INTERPRETED", "vtrace_triton"]
 
 BLOCK = 32  # streams a program: one warp, since a batch has few streams and steps follow one another
 STAGES = 3
@@ -62,10 +65,6 @@ def vtrace_kernel(
         tl.store(pg_advantages + at, advantage, mask=inside)
 
 
-INTERPRETED = isinstance(vtrace_kernel, InterpretedFunction)
-"""Whether TRITON_INTERPRET=1 stood when this module was imported: the kernel then runs on CPU tensors."""
-
-
 def vtrace_triton(
     log_rhos: Tensor,
     rewards: Tensor,
@@ -83,8 +82,9 @@ def vtrace_triton(
     vs, pg_advantages = values.new_empty(T, B), values.new_empty(T, B)
     clips = [NO_CLIP if clip is None else float(clip) for clip in (clip_rho, clip_c, clip_pg_rho)]
     inputs = [v.contiguous() for v in (log_rhos, rewards, discounts, values, next_values, continues)]
-    vtrace_kernel[(-(-B // BLOCK),)](
-        *inputs[:5], inputs[5].view(torch.uint8), vs, pg_advantages, *clips, float(lambda_), T, B,
-        BLOCK=BLOCK, STAGES=STAGES, num_warps=1,
-    )  # fmt: skip
+    with on_device_of(values):
+        vtrace_kernel[(-(-B // BLOCK),)](
+            *inputs[:5], inputs[5].view(torch.uint8), vs, pg_advantages, *clips, float(lambda_), T, B,
+            BLOCK=BLOCK, STAGES=STAGES, num_warps=1,
+        )  # fmt: skip
     return vs, pg_advantages

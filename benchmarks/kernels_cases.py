@@ -1,0 +1,145 @@
+"""The ways to compute a core gradient that `benchmarks.kernels` compares: inputs, correctness, counts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kernels.cells import LSTM
+from kernels.elstm import BankedTrace, ELSTMTrace, elstm
+
+D = 257
+"""Core input: 256 features and the clipped reward."""
+BANK_BYTES = 2**28
+"""Matrices of the bank, together, at least: more than any cache holds."""
+
+
+class Way(NamedTuple):
+    """A way to compute the gradient of a recurrent core over a chunk."""
+
+    name: str
+    cell: str
+    """"elstm" or "lstm"."""
+    backend: str
+    trace: str
+    """"none" (TBPTT), "gathered" or "banked"."""
+
+
+CPU_WAYS = [
+    Way("TBPTT, torch", "elstm", "chunked", "none"),
+    Way("RTRL, torch, gathered", "elstm", "chunked", "gathered"),
+    Way("RTRL, torch, in place", "elstm", "chunked", "banked"),
+    Way("RTRL, step by step, one pass", "elstm", "reference", "none"),  # the gradient, from a trace of zeros
+    Way("RTRL, step by step", "elstm", "reference", "gathered"),  # and the trace handed on: a second pass
+    Way("LSTM, TBPTT, stretches", "lstm", "stretches", "none"),
+    Way("LSTM, TBPTT, packed", "lstm", "packed", "none"),
+]
+GPU_WAYS = [
+    *CPU_WAYS,
+    Way("TBPTT, triton", "elstm", "triton", "none"),
+    Way("RTRL, triton, gathered", "elstm", "triton", "gathered"),
+    Way("RTRL, triton, in place", "elstm", "triton", "banked"),
+]
+
+
+class Case:
+    """Inputs of one size; `sets` sets of B rows in a bank, of which each call takes the next."""
+
+    def __init__(self, T: int, B: int, N: int, device: str, dtype: torch.dtype, bank_bytes: int) -> None:
+        g = torch.Generator().manual_seed(0)
+
+        def normal(*shape: int, scale: float = 1.0) -> Tensor:
+            return (scale * torch.randn(*shape, generator=g, dtype=torch.float64)).to(device, dtype)
+
+        self.size = T, B, N
+        weights = [normal(N, D, scale=0.1) for _ in range(2)] + [normal(N, scale=0.1) for _ in range(4)]
+        self.inputs = [normal(T, B, D), *weights, normal(B, N)]
+        for tensor in self.inputs:
+            tensor.requires_grad_()
+        self.reset = (torch.rand(T, B, generator=g) < 0.01).to(device)
+        self.e = normal(T, B, N)
+        trace = ELSTMTrace(*(normal(B, N, D) for _ in range(2)), *(normal(B, N) for _ in range(4)))
+        self.sets = max(1, -(-bank_bytes // (2 * trace.W_z.numel() * trace.W_z.element_size())))
+        self.bank = trace.map(lambda s: s.repeat(self.sets, *(1,) * (s.ndim - 1)))
+        self.lstm = LSTM(D, N)
+        for parameter in self.lstm.parameters():
+            parameter.data = normal(*parameter.shape, scale=N**-0.5)
+        self.calls = 0
+
+    def next_rows(self) -> Tensor:
+        rows = torch.arange(self.size[1]) + self.size[1] * (self.calls % self.sets)
+        self.calls += 1
+        return rows
+
+    def run(self, way: Way) -> list[Tensor]:
+        """States, every gradient, and the trace after the chunk, if there is one."""
+        x, c_0 = self.inputs[0], self.inputs[-1]
+        if way.cell == "lstm":
+            state = (torch.zeros_like(c_0), c_0)
+            h, _, _ = self.lstm.unroll(x, state, self.reset, backend=way.backend)
+            return [h.detach(), *torch.autograd.grad(h, [x, c_0, *self.lstm.parameters()], self.e)]
+        trace, rows = None, self.next_rows()
+        here = slice(int(rows[0]), int(rows[-1]) + 1)
+        if way.trace == "gathered":
+            trace = self.bank.map(lambda s: s[here])
+        elif way.trace == "banked":
+            trace = BankedTrace(self.bank, rows)
+        c, advanced = elstm(*self.inputs, self.reset, trace, way.backend)  # pyright: ignore
+        gradients = torch.autograd.grad(c, self.inputs, self.e)
+        if isinstance(advanced, BankedTrace):
+            advanced = self.bank.map(lambda s: s[here])
+        return [c.detach(), *gradients, *(advanced or ())]
+
+
+def error(values: list[Tensor], truth: list[Tensor]) -> float:
+    """The largest relative error of a tensor, in norm."""
+    pairs = zip(values, truth, strict=True)
+    return max(((v.double() - t).norm() / t.norm().clamp(min=1e-30)).item() for v, t in pairs)
+
+
+def check(ways: list[Way], T: int, N: int, device: str) -> dict[str, float]:
+    """Error of each way against float64, with two batch columns, by name.
+
+    SystemExit unless each is at most twice as far off as plain torch at the same precision.
+    """
+    errors = {}
+    for way in ways:
+        oracle = {"lstm": "stretches", "elstm": "reference"}[way.cell]
+        oracle_way = way._replace(backend=oracle, trace=way.trace.replace("banked", "gathered"))
+        plain_way = oracle_way._replace(backend="chunked") if way.backend == "triton" else oracle_way
+        truth = Case(T, 2, N, device, torch.float64, 0).run(oracle_way)
+        plain = error(Case(T, 2, N, device, torch.float32, 0).run(plain_way), truth)
+        errors[way.name] = error(Case(T, 2, N, device, torch.float32, 0).run(way), truth)
+        # tf32 rounds the factors of every product to 11 bits; the step-by-step loop has few products.
+        tf32 = torch.backends.cuda.matmul.fp32_precision == "tf32"
+        bound = 2 * plain + (2e-3 if tf32 and plain_way.backend == "reference" else 1e-6)
+        if not errors[way.name] <= bound:
+            raise SystemExit(
+                f"WRONG at T = {T}, N = {N}: {way.name} is off by {errors[way.name]:.1e}, and {bound:.1e} is "
+                "allowed, so no speed is reported"
+            )
+    return errors
+
+
+def count(way: Way, T: int, B: int, N: int) -> tuple[float, float]:
+    """FLOPs, and bytes that must move if each use of a tensor reads or writes it once; float32.
+
+    Of the scans only the bytes are counted, and of the weights only those that meet whole batches.
+    """
+    states, inputs, weights, trace = T * B * N, T * B * D, 2 * N * D, 2 * B * N * D
+    product = 2.0 * T * B * weights
+    if way.cell == "lstm":  # four gates of D + N inputs; state, gates and their gradients
+        return 3 * 2.0 * T * B * 4 * N * (D + N), 4.0 * (3 * 4 * N * (D + N) + 4 * inputs + 14 * states)
+    if way.backend == "reference":  # outer product and decay, and the gradient's product, at every step
+        passes = 1 if way.trace == "none" else 2
+        return 2 * product + (2.0 + 4.0 * passes) * T * trace, 4.0 * T * (1 + 3 * passes) * trace
+    # u written and read; local derivatives, a and c likewise; e read; d written and read by two products
+    states_moved = 4 + 4 + 2 + 3 + 1 + 6
+    moved = states_moved * states + 4 * inputs + 3 * weights  # x for two products, dx; W twice, dW
+    if way.trace == "none":
+        return 3 * product, 4.0 * moved
+    moved += 4 * states + inputs  # suffix products written and read, x once more
+    moved += (2 if way.trace == "banked" else 3) * trace
+    return 4 * product + 4.0 * trace, 4.0 * moved
