@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from kernels.cells.core import Core, State, keep
 from kernels.elstm import Backend, BankedTrace, ELSTMTrace, elstm
 
+_SixParameters = tuple[nn.Parameter, nn.Parameter, nn.Parameter, nn.Parameter, nn.Parameter, nn.Parameter]
+
 
 class ELSTM(Core):
     """State (c,), output h = sigm(W_o [x; c] + b_o) * c; equations 5 to 7 of arXiv 2305.19044.
@@ -29,7 +31,7 @@ class ELSTM(Core):
         for parameter in (self.W_z, self.W_f, self.w_z, self.w_f, self.b_z, self.b_f):
             nn.init.normal_(parameter, std=0.1)
         with torch.no_grad():
-            self.b_f += forget_bias
+            self.b_f.add_(forget_bias)
 
     def initial_state(self, batch: int, device: torch.device | str | None = None) -> State:
         return (self.b_z.new_zeros(batch, self.output_size, device=device),)
@@ -39,7 +41,10 @@ class ELSTM(Core):
         return ELSTMTrace.zeros(batch, self.output_size, self.input_size, device, self.b_z.dtype)
 
     def recurrent_parameters(self) -> list[nn.Parameter]:
-        return [self.W_z, self.W_f, self.w_z, self.w_f, self.b_z, self.b_f]
+        return list(self._weights())
+
+    def _weights(self) -> _SixParameters:
+        return self.W_z, self.W_f, self.w_z, self.w_f, self.b_z, self.b_f
 
     def step(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
         c = keep(reset, x) * state[0]
@@ -56,7 +61,7 @@ class ELSTM(Core):
         trace: ELSTMTrace | BankedTrace | None = None,
         backend: str = "auto",
     ) -> tuple[Tensor, State, ELSTMTrace | BankedTrace | None]:
-        c, trace = elstm(x, *self.recurrent_parameters(), state[0], reset, trace, cast("Backend", backend))
+        c, trace = elstm(x, *self._weights(), state[0], reset, trace, cast("Backend", backend))
         return self._output(x, c), (c[-1],), trace
 
     def unroll_immediate(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
@@ -67,10 +72,10 @@ class ELSTM(Core):
         """
         T, B = reset.shape
         with torch.no_grad():
-            c, _ = elstm(x, *self.recurrent_parameters(), state[0], reset)
+            c, _ = elstm(x, *self._weights(), state[0], reset)
         before = torch.cat([state[0][None], c[:-1]]).flatten(0, 1).detach()
         flat_x, flat_reset = x.flatten(0, 1)[None], reset.flatten()[None]
-        c, _ = elstm(flat_x, *self.recurrent_parameters(), before, flat_reset)
+        c, _ = elstm(flat_x, *self._weights(), before, flat_reset)
         c = c[0].unflatten(0, (T, B))
         return self._output(x, c), (c[-1],)
 
