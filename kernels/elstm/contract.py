@@ -37,9 +37,14 @@ class ELSTMTrace(NamedTuple):
         input: int,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
+        matrix_dtype: torch.dtype | None = None,
     ) -> ELSTMTrace:
-        """The trace of `batch` streams at the start of an episode."""
-        matrices = [torch.zeros(batch, hidden, input, device=device, dtype=dtype) for _ in range(2)]
+        """The trace of `batch` streams at the start of an episode.
+
+        matrix_dtype: of W_z and W_f, if other than `dtype`; torch.bfloat16 halves a bank's memory.
+        """
+        shape = batch, hidden, input
+        matrices = [torch.zeros(shape, device=device, dtype=matrix_dtype or dtype) for _ in range(2)]
         vectors = [torch.zeros(batch, hidden, device=device, dtype=dtype) for _ in range(4)]
         return cls(*matrices, *vectors)
 
