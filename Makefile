@@ -1,5 +1,5 @@
 # Everything runs in .venv, which is made from pyproject.toml at the versions of constraints.txt.
-# PYTHON=... chooses the interpreter of a new .venv; ARGS=... goes to `make train` and `make bench` as it stands.
+# PYTHON=... chooses the interpreter of a new .venv; ARGS=... goes to `make train`, `demo` and `bench` as it stands.
 
 PYTHON ?= python3.11 python3.12 python3
 EXTRAS := ray,atari,wandb,plot,test
@@ -9,11 +9,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help train test lint bench clean
+.PHONY: help train demo test lint bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make train   train on Atari Breakout by exact RTRL (the CPU preset where there is no GPU); ARGS='--seed 2'"
+	@echo "make demo    exact RTRL against TBPTT on a task of memory: runs/demo/summary.md and a figure"
 	@echo "make test    run the test suite"
 	@echo "make lint    ruff, pyright and the import contracts"
 	@echo "make bench   measure throughput against the ceiling of this machine"
@@ -22,6 +23,9 @@ help:
 train: $(STAMP)
 	@preset=$$($(BIN)/python -c "import torch; print('atari_breakout_rtrl' + '_cpu' * (not torch.cuda.is_available()))") \
 		&& set -x && exec $(BIN)/python launch.py train $$preset $(ARGS)
+
+demo: $(STAMP)
+	$(BIN)/python launch.py experiment tmaze --seeds 0 1 2 --out runs/demo $(ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q --durations=15 -rfEs

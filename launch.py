@@ -3,6 +3,7 @@
     launch.py train PRESET [--field value ...]        a new run
     launch.py train --resume RUN_DIR [--field ...]    go on with one; the command line wins
     launch.py eval RUN_DIR [--episodes N] [--sampled] [--seed S] [--json FILE]
+    launch.py experiment NAME [--seeds S ...]         all arms of a comparison, to a table and a figure
     launch.py bench [PRESET] [--json FILE] [--seconds S]   the bottleneck on this machine
     launch.py doctor [--json FILE]                    what is installed, which suites can run
 
@@ -193,6 +194,12 @@ def bench(arguments: list[str]) -> int:
     return benchmark(arguments)
 
 
+def experiment(arguments: list[str]) -> int:
+    from benchmarks.experiment import main as run_experiment  # needed by this verb only
+
+    return run_experiment(arguments)
+
+
 def doctor(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="launch.py doctor", description="What is installed, which suites run."
@@ -207,7 +214,7 @@ def doctor(arguments: list[str]) -> int:
     return 0
 
 
-VERBS = {"train": train, "eval": evaluate_run, "bench": bench, "doctor": doctor}
+VERBS = {"train": train, "eval": evaluate_run, "experiment": experiment, "bench": bench, "doctor": doctor}
 
 
 def main(arguments: list[str]) -> int:
