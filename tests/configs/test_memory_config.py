@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import tyro
 
+from configs.presets import preset
 from configs.schema import Config, ConfigError, EnvConfig, MemoryConfig
+from configs.variants import VARIANTS
 
 
 @pytest.mark.parametrize(
@@ -39,3 +43,21 @@ def test_the_options_survive_json_and_the_command_line() -> None:
         EnvConfig, args=["--id", "memory/copy", "--memory.delay", "7", "--memory.no-random-phase"]
     )
     assert parsed.memory == MemoryConfig(delay=7, random_phase=False)
+
+
+@pytest.mark.parametrize("arm", VARIANTS)
+def test_memory_presets_differ_in_core_and_credit_alone(arm: str) -> None:
+    config, rtrl = preset(f"memory_{arm}"), preset("memory_rtrl")
+    assert config.env == rtrl.env == EnvConfig(id="memory/tmaze", num_envs=16)
+    assert config.unroll_length <= config.env.memory.quiet + 1  # no unroll links cue and choice
+    assert config.grad_norm_clipping == config.steps_per_update  # of the summed loss: 1 of its mean
+    bias = 0.0 if config.policy.core == "none" else rtrl.policy.forget_bias
+    policy = dataclasses.replace(rtrl.policy, core=config.policy.core, forget_bias=bias)
+    assert config == dataclasses.replace(
+        rtrl, preset=f"memory_{arm}", policy=policy, credit=VARIANTS[arm]["credit"]
+    )
+
+
+def test_a_near_miss_of_a_memory_preset_is_suggested() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'memory_tbptt'"):
+        preset("memory_tbpt")

@@ -20,6 +20,7 @@ PRESETS = [
         for cpu in ("", "_cpu")
     ),
     *(f"cartpole_{full}{arm}" for arm in VARIANTS for full in ("", "full_")),
+    *(f"memory_{arm}" for arm in VARIANTS),
 ]
 
 
