@@ -39,9 +39,9 @@ def draw(experiment: Experiment, result: dict[str, Any], curves: Sequence[Curve]
             "chance",
             (1.0, experiment.chance),
             xycoords=("axes fraction", "data"),
-            xytext=(-2, 2),
+            xytext=(4, 0),
             textcoords="offset points",
-            ha="right",
+            va="center",
             color="0.4",
             fontsize=8,
         )
