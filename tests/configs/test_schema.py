@@ -54,6 +54,9 @@ def test_near_miss_is_suggested() -> None:
         preset("atari_breakout_rtlr")
 
 
+SLOTS = preset("cartpole_rtrl").env.num_envs
+
+
 def _config(**changes: Any) -> Config:
     return dataclasses.replace(preset("cartpole_rtrl"), **changes)
 
@@ -61,8 +64,8 @@ def _config(**changes: Any) -> Config:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"batch_size": 33}, ["batch_size = 33", "multiple of env.num_envs = 8"]),
-        ({"batch_size": 64}, ["batch_size = 64", "can never be filled", "2 * 8 = 16", "raise num_actors"]),
+        ({"batch_size": 33}, ["batch_size = 33", f"multiple of env.num_envs = {SLOTS}"]),
+        ({"batch_size": 160}, ["batch_size = 160", "can never be filled", f"2 * {SLOTS}"]),
         ({"batch_size": 0}, ["batch_size = 0", "at least 1"]),
         ({"unroll_length": 0}, ["unroll_length = 0"]),
         ({"num_actors": 0}, ["num_actors = 0"]),

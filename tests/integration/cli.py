@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class Launch:
     """Runs `launch.py`; ends what a failed test has left."""
 
-    def __init__(self) -> None:
+    def __init__(self, temporary: Path) -> None:
+        """`temporary`: where the runs make temporary folders; a short path, for the sake of Unix sockets."""
+        self._temporary = temporary
         self._started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -32,7 +33,7 @@ class Launch:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | environment,
+            env=os.environ | {"TMPDIR": str(self._temporary)} | environment,
             start_new_session=True,
         )
         self._started.append(process)
@@ -51,14 +52,14 @@ class Launch:
             process.communicate()
 
 
-def leavings() -> set[str]:
-    """What runs may leave: processes of Ray and W&B, folders of Ray sessions, shared memory."""
+def leavings(temporary: Path) -> set[str]:
+    """What runs may leave: processes of Ray and W&B, temporary folders of Ray sessions, shared memory."""
     found: set[str] = set()
     for process in psutil.process_iter(["pid", "cmdline", "environ"]):  # the environment of a zombie is None
         if (process.info["environ"] or {}).get(MARK) == os.environ[MARK] and process.pid != os.getpid():
             found.add(f"process {process.pid} {' '.join(process.info['cmdline'] or [])[:100]}")
     found |= {f"shared memory {path}" for path in Path("/dev/shm").iterdir()}
-    return found | {f"folder {path}" for path in Path(tempfile.gettempdir()).glob("evertrace-ray-*")}
+    return found | {f"folder {path}" for path in temporary.glob("evertrace-ray-*")}
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,18 +13,24 @@ from tests.integration.cli import Launch, leavings
 
 
 @pytest.fixture
-def launch() -> Iterator[Launch]:
-    runner = Launch()
+def temporary() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="et-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def launch(temporary: Path) -> Iterator[Launch]:
+    runner = Launch(temporary)
     yield runner
     runner.close()
 
 
 @pytest.fixture
-def nothing_left() -> Iterator[None]:
+def nothing_left(temporary: Path) -> Iterator[None]:
     """No process of Ray or W&B, no folder of a Ray session, no shared memory may outlive the test."""
-    before = leavings()
+    before = leavings(temporary)
     yield
     deadline = time.monotonic() + 20
-    while (left := leavings() - before) and time.monotonic() < deadline:
+    while (left := leavings(temporary) - before) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left, f"left behind: {sorted(left)}"

@@ -29,7 +29,7 @@ INLINE = ("--runtime", "inline", "--wandb.mode", "disabled")
         (["fly"], ["unknown verb 'fly'", "train"]),
         (["train", "atari_breakout_rtlr"], ["unknown preset", "atari_breakout_rtrl"]),
         (["train", "cartpole_rtrl", "--no-such-field", "1"], ["no-such-field"]),
-        (["train", "cartpole_rtrl", "--batch-size", "64"], ["batch_size = 64", "can never be filled"]),
+        (["train", "cartpole_rtrl", "--batch-size", "160"], ["batch_size = 160", "can never be filled"]),
         (["train", "cartpole_rtrl", "--batch-size", "many"], ["--batch-size"]),
         (["train", "atari_brakeout_rtrl"], ["ALE/Brakeout-v5", "ALE/Breakout-v5"]),
         (["train", "cartpole_rtrl", "--env.id", "NoSuchEnv-v0"], ["NoSuchEnv-v0"]),

@@ -10,12 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from configs.presets import preset
 from learner.checkpoint import load_latest
 from tests.integration.cli import Launch, read_metrics, wait_until
 from tests.learner.wandb_reader import read_history, run_files
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.usefixtures("nothing_left")]
 
+SLOTS = preset("cartpole_rtrl").env.num_envs
 DOCUMENTED = {
     *("charts/episodic_return", "charts/episodic_length", "charts/SPS", "perf/fps", "global_step"),
     *(f"losses/{name}" for name in ("policy", "baseline", "entropy", "total", "grad_norm")),
@@ -62,19 +64,25 @@ def _started(launch: Launch, run_dir: Path, *more: str) -> psutil.Popen:
     return process  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "whole_group"),
+    [(signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGINT, True)],
+    ids=["SIGTERM", "SIGINT", "Ctrl-C in a terminal"],
+)
 def test_asked_to_stop_it_saves_and_ends_cleanly(
-    number: signal.Signals, launch: Launch, tmp_path: Path
+    number: signal.Signals, whole_group: bool, launch: Launch, tmp_path: Path
 ) -> None:
-    process = _started(launch, tmp_path / "run")
-    process.send_signal(number)
+    """A terminal sends Ctrl-C to every process of the group, Ray's too."""
+    run_dir = tmp_path / "run"
+    process = _started(launch, run_dir)
+    if whole_group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     assert f"stopped by {number.name}" in output
-    assert (
-        load_latest(tmp_path / "run" / "checkpoints").step
-        == read_metrics(tmp_path / "run")[-1]["global_step"]
-    )
+    assert load_latest(run_dir / "checkpoints").step == read_metrics(run_dir)[-1]["global_step"]
 
 
 def test_killed_it_leaves_nothing_running_and_can_be_resumed(launch: Launch, tmp_path: Path) -> None:
@@ -100,7 +108,7 @@ def test_a_killed_actor_is_replaced_while_training_goes_on(launch: Launch, tmp_p
     assert len(workers) == 2
     os.kill(workers[0].pid, signal.SIGKILL)
     wait_until(lambda: read_metrics(run_dir)[-1]["faults/actor_restarts"] == 1)
-    wait_until(lambda: read_metrics(run_dir)[-1]["rtrl/trace_breaks"] == 8)
+    wait_until(lambda: read_metrics(run_dir)[-1]["rtrl/trace_breaks"] == SLOTS)
     step = read_metrics(run_dir)[-1]["global_step"]
     wait_until(lambda: read_metrics(run_dir)[-1]["global_step"] > step + 5000)
     process.send_signal(signal.SIGTERM)
