@@ -15,8 +15,8 @@ from actors.collect import Collector
 from actors.inference import LocalInference
 from actors.policy import Policy
 from actors.rollout import EpisodeStats
-from configs.schema import Config, ConfigError
-from envs.make import make_vec
+from configs.schema import Config, ConfigError, EnvConfig
+from envs.make import make_vec, suite_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,13 @@ class Evaluation:
         }
 
 
+def _for_whole_games(env: EnvConfig, slots: int) -> EnvConfig:
+    """With `slots` slots, none of which begins in the middle of an episode."""
+    if "memory.random_phase" in suite_of(env.id).fields:
+        env = dataclasses.replace(env, memory=dataclasses.replace(env.memory, random_phase=False))
+    return dataclasses.replace(env, num_envs=slots)
+
+
 def evaluate(config: Config, policy: Policy, *, episodes: int, greedy: bool, seed: int) -> Evaluation:
     """Plays `episodes` games of `config.env` with `policy` on the CPU.
 
@@ -64,7 +71,7 @@ def evaluate(config: Config, policy: Policy, *, episodes: int, greedy: bool, see
     """
     if episodes < 1:
         raise ConfigError(f"episodes = {episodes}: needs at least 1")
-    env = make_vec(dataclasses.replace(config.env, num_envs=min(episodes, max(config.env.num_envs, 16))))
+    env = make_vec(_for_whole_games(config.env, slots=min(episodes, max(config.env.num_envs, 16))))
     quota = np.full(env.num_envs, episodes // env.num_envs)
     quota[: episodes % env.num_envs] += 1
     collector = Collector(

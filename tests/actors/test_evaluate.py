@@ -39,6 +39,13 @@ def test_every_slot_plays_its_quota_however_long_its_games_are() -> None:
     assert result.std == pytest.approx(np.std(result.returns, ddof=1))
 
 
+def test_no_game_of_a_memory_task_begins_without_its_cue() -> None:
+    config = _config("memory/tmaze")
+    assert config.env.memory.random_phase
+    result = evaluate(config, _policy(config), episodes=12, greedy=False, seed=1)
+    assert {e.episodic_length for e in result.episodes} == {config.env.memory.length_min + 2}
+
+
 @pytest.mark.parametrize("greedy", [True, False])
 def test_same_seed_same_games(greedy: bool) -> None:
     config = _config("cartpole/masked")
