@@ -45,10 +45,16 @@ class History:
             past = self._past.setdefault(piece.actor_id, deque(maxlen=self._rollouts))
             if past and not past[-1].precedes(piece):
                 past.clear()
-            parts = (batch.observation, batch.reward, batch.reset, batch.previous_action)
-            copies = (part[:T, columns].clone() for part in parts)
-            state = tuple(tensor[columns].clone() for tensor in batch.initial_state)
-            past.append(_Past(piece, *copies, state))
+            past.append(
+                _Past(
+                    piece,
+                    observation=batch.observation[:T, columns].clone(),
+                    reward=batch.reward[:T, columns].clone(),
+                    reset=batch.reset[:T, columns].clone(),
+                    previous_action=batch.previous_action[:T, columns].clone(),
+                    initial_state=tuple(tensor[columns].clone() for tensor in batch.initial_state),
+                )
+            )
 
     @torch.no_grad()
     def fresh_traces(self, policy: Policy, batch: Batch) -> list[ELSTMTrace]:
