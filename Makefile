@@ -28,7 +28,7 @@ demo: $(STAMP)
 	$(BIN)/python launch.py experiment tmaze --seeds 0 1 2 --out runs/demo $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q --durations=15 -rfEs
+	$(BIN)/python -m pytest -q --durations=15 -rfEs $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check
