@@ -1,7 +1,8 @@
 """Compiles every Triton kernel for GPUs that need not be there, and prints what the machine code uses.
 
 Run in a process of its own, without TRITON_INTERPRET: `python compile_ahead.py 80 90`. One JSON object a
-line: kernel, architecture, registers, stack and local bytes (both 0 without spills), matrix instructions.
+line: kernel, architecture, registers, stack and local bytes (both 0 without spills), kind of matrix
+instructions, whether loads are fetched ahead, minima that would swallow a NaN.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ def compile_for(architecture: int, kernel: Any, constants: dict, options: dict, 
         "local": int(found["LOCAL"]),
         "matrix": matrix,
         "prefetches": "cp.async" in built.asm["ptx"],
+        "plain_minima": len(re.findall(r"min\.f32", built.asm["ptx"])),
     }
 
 
