@@ -36,6 +36,6 @@ def cartpole(variant: str, env_id: str = "cartpole/masked") -> Config:
         entropy_cost=0.05,
         reward_clipping="none",
         optimizer="adam",
-        learning_rate=2e-3 if arm["core"] == "lstm" else 4e-3,  # at 4e-3 one LSTM of two fell back from 490
+        learning_rate=2e-3,
         epsilon=1e-5,
     )
