@@ -197,6 +197,31 @@ def test_vtrace_cuts_by_selection_and_hides_no_nan():
     assert vs[:4, 1].isnan().all() and advantages[:4, 1].isnan().all() and vs[4, 1].isfinite()
 
 
+@pytest.mark.gpu
+def test_a_cuda_graph_of_forward_and_backward_replays_the_same_bits(make_problem):
+    problem = make_problem(20, 4, 70, 33, seed=8).to(torch.float32, "cuda")
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):  # compiles the kernels, and takes what capture may not allocate
+        truth = solve(problem, "triton", "gathered")
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = solve(problem, "triton", "gathered")
+    for value in captured.values():
+        value.fill_(math.nan)
+    graph.replay()
+    assert all(torch.equal(captured[name], truth[name]) for name in truth)
+
+
+@pytest.mark.gpu
+def test_auto_is_triton_for_float32_on_a_gpu_and_chunked_for_float64(make_problem):
+    for dtype, backend in ((torch.float32, "triton"), (torch.float64, "chunked")):
+        problem = make_problem(5, 2, 8, 3).to(dtype, "cuda")
+        auto, named = solve(problem, "auto", "banked"), solve(problem, backend, "banked")
+        assert all(torch.equal(auto[name], named[name]) for name in named)
+
+
 def test_a_bank_of_zeros_starts_a_stream(make_problem):
     problem = make_problem(4, 2, 6, 5).to(torch.float32, DEVICE)
     bank = ELSTMTrace.zeros(5, 6, 5, device=DEVICE)
