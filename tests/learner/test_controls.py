@@ -94,17 +94,29 @@ def test_a_frozen_core_stays_while_the_rest_learns(core: str) -> None:
     assert ("core.output_gate.weight" in moved) == (core == "elstm")
 
 
+def _join_states(policy: Policy, batches: list[Batch]) -> None:
+    """One course of events: the state that a rollout begins with is the one its predecessor led to."""
+    for before, after in pairwise(batches):
+        parts = (before.observation, before.reward, before.reset, before.previous_action)
+        x = policy.core_input(*(part[:T] for part in parts))
+        with torch.no_grad():
+            _, state, _ = policy.core.unroll(x, before.initial_state, before.reset[:T])
+        after.initial_state[0].copy_(state[0])
+
+
+def test_fresh_traces_do_not_reach_into_an_earlier_life() -> None:
+    learner = _learner(learning_rate=1e-30, rtrl=RtrlConfig(staleness_interval=1))
+    lives = [(5, 0), (5, 1), (9, 0), (9, 1), (9, 3), (9, 4)]
+    batches = [random_batch(T, B, seed=n, piece=(0, *life)) for n, life in enumerate(lives)]
+    _join_states(learner.policy, batches)
+    cosines = [metrics["rtrl/staleness_cos"] for metrics in _train(learner, batches)]
+    assert cosines == pytest.approx([1.0] * len(lives), abs=1e-12)
+
+
 def test_carried_and_fresh_traces_agree_while_the_weights_rest_and_part_when_they_move() -> None:
     still = _learner(learning_rate=1e-30, rtrl=RtrlConfig(staleness_interval=1))
     batches = _batches(ends=True)
-    for before, after in pairwise(batches):
-        # One course of events: the state that a rollout begins with is the one its predecessor led to.
-        x = still.policy.core_input(
-            before.observation[:T], before.reward[:T], before.reset[:T], before.previous_action[:T]
-        )
-        with torch.no_grad():
-            _, state, _ = still.policy.core.unroll(x, before.initial_state, before.reset[:T])
-        after.initial_state[0].copy_(state[0])
+    _join_states(still.policy, batches)
     cosines = [metrics["rtrl/staleness_cos"] for metrics in _train(still, batches)]
     assert cosines == pytest.approx([1.0] * UPDATES, abs=1e-12)
     moving = _learner(learning_rate=0.05, rtrl=RtrlConfig(staleness_interval=1))
