@@ -98,6 +98,9 @@ class Config:
     entropy_cost: float = 0.01
     reward_clipping: RewardClipping = "abs_one"
     """Of the reward in the loss; the wire and all reported returns stay raw."""
+    reward_scale: float = 1.0
+    """Of the clipped reward in the loss. Values near 1 are learned fastest: with rewards of 1 at every step
+    they grow to 1 / (1 - discounting)."""
     clip_rho_threshold: float | None = 1.0
     clip_pg_rho_threshold: float | None = 1.0
     clip_c_threshold: float | None = 1.0
@@ -133,7 +136,7 @@ class Config:
             "publish_interval",
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), "needs at least 1")
-        for name in ("learning_rate", "epsilon", "grad_norm_clipping", "log_interval_s"):
+        for name in ("learning_rate", "epsilon", "grad_norm_clipping", "log_interval_s", "reward_scale"):
             require(getattr(self, name) > 0, name, getattr(self, name), "must be positive")
         for name in (
             "baseline_cost",

@@ -51,7 +51,7 @@ def actor_critic_loss(unroll: PolicyUnroll, batch: Batch, config: Config) -> Los
 
     vs, pg_advantage = vtrace(
         log_rho,
-        clip_reward(batch.reward[1:], config.reward_clipping),
+        config.reward_scale * clip_reward(batch.reward[1:], config.reward_clipping),
         config.discounting * (~batch.terminated[1:]).to(log_rho.dtype),
         unroll.baseline.detach(),
         unroll.next_baseline,

@@ -72,6 +72,7 @@ def _config(**changes: Any) -> Config:
         ({"total_steps": 0}, ["total_steps = 0"]),
         ({"learning_rate": 0.0}, ["learning_rate = 0.0", "positive"]),
         ({"learning_rate": float("nan")}, ["learning_rate = nan"]),
+        ({"reward_scale": 0.0}, ["reward_scale = 0.0", "positive"]),
         ({"epsilon": -1.0}, ["epsilon = -1.0"]),
         ({"grad_norm_clipping": 0.0}, ["grad_norm_clipping"]),
         ({"discounting": 1.5}, ["discounting = 1.5", "[0, 1]"]),

@@ -101,3 +101,11 @@ def test_on_policy_ratios_are_one_and_costs_weigh_the_parts() -> None:
     assert loss.rho_mean == pytest.approx(1.0) and loss.c_mean == pytest.approx(1.0)
     assert loss.rho_clip_frac == 0.0
     assert loss.total.item() == pytest.approx(float(loss.policy + 2 * loss.baseline - 3 * loss.entropy))
+
+
+def test_reward_scale_multiplies_the_clipped_reward() -> None:
+    batch = random_batch(T, B, seed=1)
+    scaled = actor_critic_loss(_unroll(), batch, config(reward_scale=0.25))
+    by_hand = dataclasses.replace(batch, reward=batch.reward.clamp(-1, 1) * 0.25)
+    torch.testing.assert_close(scaled.total, actor_critic_loss(_unroll(), by_hand, config()).total)
+    assert scaled.total != actor_critic_loss(_unroll(), batch, config()).total
