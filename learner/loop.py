@@ -171,12 +171,14 @@ class TrainLoop:
     # --- checkpoints ---------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Learner, streams where they can be written down, and the random state of this process."""
+        """Learner, metrics, and the streams where they can be written down.
+
+        No random state of this process: after the start only the actors draw, from generators of their own.
+        """
         streams = self._source.state_dict()
         assert streams is None or not len(self._batcher), "a rollout in hand would be lost"
         state = self.learner.state_dict() | {
             "metrics": self._metrics.state_dict(),
-            "rng": {"torch": torch.get_rng_state()},
             "streams_of": self._streams_of(),
             "streams": None
             if streams is None
@@ -187,13 +189,12 @@ class TrainLoop:
         return state
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Takes up what `Learner.load_state_dict` does not: streams and their traces, random state.
+        """Takes up what `Learner.load_state_dict` does not: streams, their traces, the metrics' window.
 
         Streams go on only where they were written down and the same actors are there to go on with
         them; else new incarnations start, with zero traces.
         """
         self._metrics.load_state_dict(state["metrics"])
-        torch.set_rng_state(state["rng"]["torch"])
         if state["streams"] is not None and state["streams_of"] == self._streams_of():
             self._source.load_state_dict({name: tensor.numpy() for name, tensor in state["streams"].items()})
             self.learner.load_traces(state)
