@@ -41,7 +41,7 @@ def atari_cpu(game: str, variant: str) -> Config:
         total_steps=700_000,
         time_limit_s=300.0,
         learner_threads=1,
-        # So short a run has 2,000 updates: with the paper's RMSprop at 6e-4 they change nothing (docs/log.md).
+        # Some 2,000 updates are too few for the paper's RMSprop at 6e-4 to change anything (docs/log.md).
         optimizer="adam",
         learning_rate=1e-3,
         epsilon=1e-5,
