@@ -36,7 +36,7 @@ class CopyBatch(NamedTuple):
 
 
 def copy_batch(batch: int, min_length: int, max_length: int, generator: torch.Generator) -> CopyBatch:
-    """Sequences of uniformly random bits, their lengths uniform in min_length..max_length (the paper: 1..L)."""
+    """Sequences of uniformly random bits, of lengths uniform in min_length..max_length (the paper: 1..L)."""
     if not 1 <= min_length <= max_length:
         raise ValueError(f"lengths {min_length} to {max_length}: give 1 <= min_length <= max_length")
     lengths = torch.randint(min_length, max_length + 1, (batch,), generator=generator)
