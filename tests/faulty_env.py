@@ -1,11 +1,13 @@
 """Gymnasium envs that fail on demand, for fault tests: `tests.faulty_env:Faulty-v0`.
 
 What goes wrong, and when, is read from a file named by EVERTRACE_FAULT: `kind after_steps times`. `times`
-counts down in the file, so that a restarted worker may find the fault gone.
+counts down in the file, under a lock, so that a restarted worker may find the fault gone, and that of two
+workers at the same step one takes the last fault and the other goes on.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -44,10 +46,14 @@ class Faulty(gymnasium.Env[np.ndarray, np.int64]):
         path = os.environ.get(FAULT_VARIABLE)
         if path is None or not Path(path).exists():
             return False
-        what, after, times = Path(path).read_text().split()
-        if what != kind or self._steps < int(after) or int(times) == 0:
-            return False
-        Path(path).write_text(f"{what} {after} {int(times) - 1}")
+        with Path(path).open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+            what, after, times = file.read().split()
+            if what != kind or self._steps < int(after) or int(times) == 0:
+                return False
+            file.seek(0)
+            file.write(f"{what} {after} {int(times) - 1}")
+            file.truncate()
         return True
 
     def _fail(self, where: str) -> None:

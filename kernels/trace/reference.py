@@ -23,10 +23,36 @@ def advance_trace_reference(
 def advance_trace_chunked(
     traces: list[Tensor], rows: Tensor, lam_0: Tensor, decay: Tensor, update: Tensor, x: Tensor
 ) -> Tensor:
-    """One row at a time, in place: a row stays in cache between its read and its write.
+    """In place: small traces all rows at once, larger ones row by row.
 
-    For a GPU this is a launch a row and a wait for `rows`; backend "triton" is one launch.
+    For a GPU a row is a launch and a wait for `rows`; backend "triton" is one launch.
     """
+    _, d, N, D = traces[0].shape
+    together = d == 1 and traces[0].dtype == x.dtype and len(rows) * N * D <= _FEW_NUMBERS
+    advance = _advance_together if together else _advance_row_by_row
+    return advance(traces, rows, lam_0, decay, update, x)
+
+
+_FEW_NUMBERS = 2**18
+"""Of one matrix over the batch: up to here the calls cost more than the memory that they visit."""
+
+
+def _advance_together(
+    traces: list[Tensor], rows: Tensor, lam_0: Tensor, decay: Tensor, update: Tensor, x: Tensor
+) -> Tensor:
+    boundary = []
+    for k, bank in enumerate(traces):
+        S = bank[rows, 0]
+        boundary.append(torch.einsum("bn,bnd->nd", lam_0[:, 0], S))
+        S.mul_(decay[:, 0, 0, :, None]).baddbmm_(update[:, :, k, 0].permute(1, 2, 0), x.transpose(0, 1))
+        bank.index_copy_(0, rows, S[:, None])
+    return torch.stack(boundary)
+
+
+def _advance_row_by_row(
+    traces: list[Tensor], rows: Tensor, lam_0: Tensor, decay: Tensor, update: Tensor, x: Tensor
+) -> Tensor:
+    """A row stays in cache between its read and its write."""
     K, d = update.shape[2], lam_0.shape[1]
     N, D = traces[0].shape[2:]
     boundary = x.new_zeros(K, N, D)
