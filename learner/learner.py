@@ -155,9 +155,7 @@ class Learner:
 
 def make_optimizer(policy: Policy, config: Config) -> torch.optim.Optimizer:
     if config.optimizer == "adam":
-        return torch.optim.Adam(
-            policy.parameters(), lr=config.learning_rate, eps=config.epsilon, fused=True
-        )
+        return torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=config.epsilon, fused=True)
     return torch.optim.RMSprop(
         policy.parameters(),
         lr=config.learning_rate,
