@@ -13,14 +13,13 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 
+from configs.env import EnvConfig, MemoryConfig
+from configs.error import ConfigError, require
 from configs.parts import (
     CheckpointConfig,
-    ConfigError,
     Core,
     Credit,
     Encoder,
-    EnvConfig,
-    MemoryConfig,
     Optimizer,
     PolicyConfig,
     RayConfig,
@@ -29,7 +28,6 @@ from configs.parts import (
     Runtime,
     WandbConfig,
     WandbMode,
-    require,
 )
 from configs.serial import build
 

@@ -6,7 +6,7 @@ import dataclasses
 import typing
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from configs.parts import ConfigError
+from configs.error import ConfigError
 
 
 def build(cls: type[Any], data: object, path: str) -> Any:

@@ -1,0 +1,94 @@
+"""The environment's branch of the config tree: what the actors step, and the options of each suite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from configs.error import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryConfig:
+    """The `memory/...` tasks. Each takes some of these; one that it does not take is refused.
+
+    The defaults of `memory/tmaze` are a corridor of 20 steps whose last 10 are quiet: no path inside
+    an unroll of 11 steps or fewer leads from the reward back to the cue or to any distractor.
+    """
+
+    length_min: int = 20
+    """tmaze: corridor steps between cue and junction; each episode draws from length_min..length_max."""
+    length_max: int = 20
+    quiet: int = 10
+    """tmaze: the last steps of the corridor, which show no distractor symbols (0: all of it is noisy)."""
+    num_cues: int = 2
+    """tmaze, copy: different symbols, and as many actions."""
+    random_phase: bool = True
+    """tmaze, copy: after a reset each slot starts somewhere inside its first episode, not at its cue."""
+    symbols: int = 3
+    """copy: symbols of one sequence."""
+    delay: int = 20
+    """copy: blank steps between the sequence and its recall."""
+    interval_min: int = 7
+    """trace_conditioning: steps from cue onset to outcome onset; drawn from interval_min..interval_max."""
+    interval_max: int = 13
+    pause_min: int = 80
+    """trace_conditioning: steps from outcome onset to the next cue; drawn from pause_min..pause_max."""
+    pause_max: int = 120
+    distractors: int = 10
+    """trace_conditioning: other stimuli, the d-th of which starts with probability 1 / (10 d) a step."""
+    episode_steps: int = 1000
+    """trace_conditioning: steps after which an episode is truncated."""
+
+    def __post_init__(self) -> None:
+        least = {"quiet": 0, "num_cues": 2, "delay": 0, "interval_min": 4, "pause_min": 2, "distractors": 0}
+        for name in ("length_min", "symbols", "episode_steps", *least):
+            floor, value = least.get(name, 1), getattr(self, name)
+            require(value >= floor, f"env.memory.{name}", value, f"needs at least {floor}")
+        for name in ("length", "interval", "pause"):
+            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            require(high >= low, f"env.memory.{name}_max", high, f"below env.memory.{name}_min = {low}")
+        require(
+            self.quiet <= self.length_min,
+            "env.memory.quiet",
+            self.quiet,
+            f"longer than the shortest corridor, env.memory.length_min = {self.length_min}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvConfig:
+    """What the actors step. The id chooses the suite; a field of another suite is refused."""
+
+    id: str
+    """`ALE/Breakout-v5`, `cartpole/masked`, `memory/tmaze`, or any Gymnasium id (`module:Id-v0`)."""
+    num_envs: int = 1
+    """Env slots E that one actor steps together. One slot of one actor life is one stream."""
+    num_threads: int = 1
+    """Threads that one actor may use to step its slots (native vector envs only)."""
+    max_episode_frames: int = 108_000
+    """Atari: emulator frames after which an episode is truncated (108000 = 30 minutes at 60 Hz)."""
+    sticky_actions: float = 0.0
+    """Atari: probability that the previous action is repeated (0.25 in the v5 ids, 0 in the paper)."""
+    full_action_space: bool = False
+    """Atari: all 18 actions instead of the game's minimal set."""
+    noop_max: int = 30
+    """Atari: up to this many random no-ops after a reset."""
+    life_loss_ends_episode: bool = False
+    """Atari: a lost life is a termination for the learner; returns are still those of whole games."""
+    fire_reset: bool = True
+    """Atari: press FIRE after a reset in games that wait for it."""
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    """Options of the `memory/...` tasks."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.id), "env.id", self.id, "name an environment, for example ALE/Breakout-v5")
+        require(self.num_envs >= 1, "env.num_envs", self.num_envs, "needs at least 1")
+        require(self.num_threads >= 1, "env.num_threads", self.num_threads, "needs at least 1")
+        require(self.max_episode_frames >= 1, "env.max_episode_frames", self.max_episode_frames, "at least 1")
+        require(
+            0.0 <= self.sticky_actions < 1.0,
+            "env.sticky_actions",
+            self.sticky_actions,
+            "is a probability in [0, 1)",
+        )
+        require(self.noop_max >= 0, "env.noop_max", self.noop_max, "cannot be negative")
