@@ -51,6 +51,7 @@ from learner import checkpoint
 from learner.checkpoint import CheckpointError
 from learner.learner import Learner, LearnerError, resolve_device, seed_everything
 from learner.loop import StopFlag, TrainLoop
+from learner.pretrained import load_encoder
 from learner.progress import ProgressView
 from learner.publish import make_publisher
 from learner.run_dir import RunDir, RunDirError
@@ -93,6 +94,8 @@ def run(config: Config, resumed: RunDir | None, stack: ExitStack) -> int:
     if resumed is not None:
         state = load_state(resumed)
         learner.load_state_dict(state)
+    elif config.policy.load_encoder is not None:
+        load_encoder(learner.policy, config.policy.load_encoder)
     run_dir = resumed
     if run_dir is None:
         run_dir = RunDir.create(config.run_dir, config.preset, config.seed)

@@ -56,6 +56,8 @@ class Policy(nn.Module):
         self.num_actions = spec.num_actions
         self.uses_previous_action = config.previous_action
         self.encoder, features = make_encoder(spec, config)
+        if config.freeze_encoder:
+            self.encoder.requires_grad_(False)
         inputs = features + 1 + (spec.num_actions if config.previous_action else 0)
         self.core = make_core(config.core, inputs, config.hidden_size, config.forget_bias, config.num_layers)
         if config.freeze_core:

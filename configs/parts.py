@@ -36,6 +36,10 @@ class PolicyConfig:
     credit across layers reaches back to the start of the unroll only: an approximation."""
     freeze_core: bool = False
     """A control: the recurrent weights stay as they began; encoder, output gate and heads learn."""
+    freeze_encoder: bool = False
+    """The encoder's weights stay as they began, or as load_encoder found them."""
+    load_encoder: str | None = None
+    """A run directory or a checkpoint whose encoder a new run starts from; it must have the same shape."""
     previous_action: bool = False
     """Feed the previous action to the core as one-hot (off in the paper)."""
 
@@ -61,6 +65,13 @@ class PolicyConfig:
             self.freeze_core,
             "there is no core to freeze",
         )
+        for name in ("freeze_encoder", "load_encoder"):
+            require(
+                not getattr(self, name) or self.encoder != "none",
+                f"policy.{name}",
+                getattr(self, name),
+                "there is no encoder: policy.encoder is 'none'",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

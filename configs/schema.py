@@ -108,6 +108,8 @@ class Config:
     """`rmsprop` as in the papers, or `adam` (with betas 0.9 and 0.999)."""
     learning_rate: float = 6e-4
     """Falls linearly to 0 at total_steps."""
+    encoder_lr_scale: float = 1.0
+    """The encoder's learning rate, as a multiple of learning_rate."""
     alpha: float = 0.99
     """RMSprop: decay of the squared gradient."""
     epsilon: float = 0.01
@@ -134,7 +136,14 @@ class Config:
             "publish_interval",
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), "needs at least 1")
-        for name in ("learning_rate", "epsilon", "grad_norm_clipping", "log_interval_s", "reward_scale"):
+        for name in (
+            "learning_rate",
+            "encoder_lr_scale",
+            "epsilon",
+            "grad_norm_clipping",
+            "log_interval_s",
+            "reward_scale",
+        ):
             require(getattr(self, name) > 0, name, getattr(self, name), "must be positive")
         for name in (
             "baseline_cost",

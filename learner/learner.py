@@ -22,6 +22,7 @@ from actors.policy import Policy, State
 from configs.schema import Config, ConfigError
 from learner.batcher import Batch
 from learner.loss import Loss, actor_critic_loss
+from learner.optimizer import PolicyOptimizer
 from learner.rtrl import Rtrl
 from learner.timing import Stopwatch
 
@@ -41,7 +42,7 @@ class Learner:
         """Updates done; also the version of the weights."""
         self.global_step = 0
         """Agent steps learned from, T * B an update."""
-        self.optimizer = make_optimizer(self.policy, config)
+        self.optimizer = PolicyOptimizer(self.policy, config)
         self.rtrl = Rtrl(self.policy, config) if config.credit == "rtrl" else None
 
     @property
@@ -59,7 +60,7 @@ class Learner:
         state = batch.initial_state if step is None else step.state
         loss = self._loss(batch, state, None if step is None else step.traces.for_core)
         watch.lap("forward")
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.total.backward()
         grad_norm = torch.nn.utils.get_total_norm(self._gradients())
         watch.lap("backward")
@@ -71,9 +72,7 @@ class Learner:
             self.policy.parameters(), self.config.grad_norm_clipping, grad_norm
         )
         learning_rate = self.learning_rate
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.step()
+        self.optimizer.step(learning_rate)
         watch.lap("optimizer")
         lag = self.updates - batch.policy_version_min
         self.updates += 1
@@ -151,18 +150,6 @@ class Learner:
         """Right only where the same streams go on."""
         if self.rtrl is not None and state["traces"] is not None:
             self.rtrl.bank.load_state_dict(state["traces"])
-
-
-def make_optimizer(policy: Policy, config: Config) -> torch.optim.Optimizer:
-    if config.optimizer == "adam":
-        return torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=config.epsilon, fused=True)
-    return torch.optim.RMSprop(
-        policy.parameters(),
-        lr=config.learning_rate,
-        alpha=config.alpha,
-        eps=config.epsilon,
-        momentum=config.momentum,
-    )
 
 
 def _loss_metrics(loss: Loss, grad_norm: Tensor) -> dict[str, float]:
