@@ -26,6 +26,7 @@ EXPERIMENT = Experiment(
         )
     },
     total_steps=1_000_000,
+    seeds=(0, 1, 2),
     plot="sweep",
     x_label="updates between two publications of weights",
     log_x=True,

@@ -25,6 +25,7 @@ EXPERIMENT = Experiment(
         )
     },
     total_steps=1_000_000,
+    seeds=(0, 1, 2),
     metric="success",
     of_return=success,
     chance=CHANCE,

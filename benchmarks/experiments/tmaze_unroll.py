@@ -20,6 +20,7 @@ EXPERIMENT = Experiment(
         for name, arm in both(f"T{length}", length, unroll(length)).items()
     },
     total_steps=1_000_000,
+    seeds=(0, 1, 2),
     plot="sweep",
     x_label="unroll length (an episode is 22 steps)",
     log_x=True,
