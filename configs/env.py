@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Literal
 
 from configs.error import require
+
+DistributionMode = Literal["easy", "hard", "extreme", "memory", "exploration"]
+ProcgenBackend = Literal["auto", "envpool", "procgen"]
+DmlabActions = Literal["impala", "popart"]
+DmlabRenderer = Literal["software", "hardware"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +63,93 @@ class MemoryConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DmlabConfig:
+    """The `dmlab/...` levels of DeepMind Lab. The defaults are IMPALA's."""
+
+    width: int = 96
+    """Pixels"""
+    height: int = 72
+    action_repeat: int = 4
+    """Frames, at 60 a second, that one action is held for."""
+    actions: DmlabActions = "impala"
+    """`impala`: 9 actions. `popart`: 15, with small and large turns and looking up and down."""
+    renderer: DmlabRenderer = "software"
+    """`hardware` renders on a GPU by EGL."""
+    held_out: bool = False
+    """For evaluation: allow levels that must not be trained on, and draw maps from seeds set apart."""
+    level_cache: str | None = None
+    """A folder that keeps compiled maps, shared by all actors that see it; None compiles every map anew."""
+    dataset_path: str | None = None
+    """A folder of images that some psychlab levels show; `dummy` makes the engine invent some."""
+    extra_observations: str = ""
+    """Observations besides the image, by the engine's names (INSTR, VEL.TRANS). Refused for now: a policy
+    takes one array."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height", "action_repeat"):
+            value = getattr(self, name)
+            require(value >= 1, f"env.dmlab.{name}", value, "needs at least 1")
+        for name in ("level_cache", "dataset_path"):
+            value = getattr(self, name)
+            require(
+                value is None or PurePath(value).is_absolute() or (name, value) == ("dataset_path", "dummy"),
+                f"env.dmlab.{name}",
+                value,
+                "give an absolute path: each actor has a working directory of its own",
+            )
+        require(
+            not self.extra_observations,
+            "env.dmlab.extra_observations",
+            self.extra_observations,
+            "a policy takes one array, the image RGB_INTERLEAVED, so instructions and velocities cannot "
+            "reach it; leave it empty",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcgenConfig:
+    """The `procgen/...` games. A level is made from its seed; each episode draws one of the set's levels."""
+
+    num_levels: int = 0
+    """Size of the level set; 0: all levels, which is what a policy is tested on (`start_level` is then 0)."""
+    start_level: int = 0
+    """Seed of the set's first level: it holds start_level to start_level + num_levels - 1."""
+    distribution_mode: DistributionMode = "hard"
+    """Every game has easy and hard; some have extreme, memory or exploration (one fixed, large level)."""
+    backend: ProcgenBackend = "auto"
+    """`envpool`, or `procgen` (procgen-mirror); auto: the first of them that runs here."""
+
+    def __post_init__(self) -> None:
+        name = "env.procgen.num_levels"
+        require(self.num_levels >= 0, name, self.num_levels, "cannot be negative; 0 is all levels")
+        require(
+            self.distribution_mode != "exploration" or self.num_levels == 0,
+            name,
+            self.num_levels,
+            "env.procgen.distribution_mode = 'exploration' is a single level: leave it at 0",
+        )
+        name = "env.procgen.start_level"
+        require(self.start_level >= 0, name, self.start_level, "cannot be negative")
+        require(
+            self.num_levels > 0 or self.start_level == 0,
+            name,
+            self.start_level,
+            "has no effect with env.procgen.num_levels = 0 (all levels); set num_levels, or leave it at 0",
+        )
+        require(
+            self.start_level + self.num_levels < 2**31,
+            name,
+            self.start_level,
+            f"with env.procgen.num_levels = {self.num_levels} it passes the last level, 2**31 - 2",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnvConfig:
     """What the actors step. The id chooses the suite; a field of another suite is refused."""
 
     id: str
-    """`ALE/Breakout-v5`, `cartpole/masked`, `memory/tmaze`, or any Gymnasium id (`module:Id-v0`)."""
+    """`ALE/Breakout-v5`, `procgen/chaser`, `memory/tmaze`, ..., or any Gymnasium id (`module:Id-v0`)."""
     num_envs: int = 1
     """Env slots E that one actor steps together. One slot of one actor life is one stream."""
     num_threads: int = 1
@@ -79,6 +168,10 @@ class EnvConfig:
     """Atari: press FIRE after a reset in games that wait for it."""
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     """Options of the `memory/...` tasks."""
+    procgen: ProcgenConfig = field(default_factory=ProcgenConfig)
+    """Options of the `procgen/...` games."""
+    dmlab: DmlabConfig = field(default_factory=DmlabConfig)
+    """Options of the `dmlab/...` levels."""
 
     def __post_init__(self) -> None:
         require(bool(self.id), "env.id", self.id, "name an environment, for example ALE/Breakout-v5")

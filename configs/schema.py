@@ -13,7 +13,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 
-from configs.env import EnvConfig, MemoryConfig
+from configs.env import DmlabConfig, EnvConfig, MemoryConfig, ProcgenConfig
 from configs.error import ConfigError, require
 from configs.parts import (
     CheckpointConfig,
@@ -37,11 +37,13 @@ __all__ = [
     "ConfigError",
     "Core",
     "Credit",
+    "DmlabConfig",
     "Encoder",
     "EnvConfig",
     "MemoryConfig",
     "Optimizer",
     "PolicyConfig",
+    "ProcgenConfig",
     "RayConfig",
     "RewardClipping",
     "RtrlConfig",

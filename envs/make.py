@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import importlib.util
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -93,6 +94,31 @@ SUITES: tuple[Suite, ...] = (
         ),
     ),
     Suite(
+        name="dmlab",
+        prefix="dmlab/",
+        module="envs.dmlab",
+        fields=frozenset(
+            {
+                "dmlab.width",
+                "dmlab.height",
+                "dmlab.action_repeat",
+                "dmlab.actions",
+                "dmlab.renderer",
+                "dmlab.held_out",
+                "dmlab.level_cache",
+                "dmlab.dataset_path",
+                "dmlab.extra_observations",
+            }
+        ),
+        packages=("deepmind_lab",),
+        install=(
+            "no package index has it; build it with Bazel: git clone https://github.com/google-deepmind/lab, "
+            "there `bazel build -c opt --cxxopt=-std=c++17 //python/pip_package:build_pip_package`, then "
+            "`PYTHON_BIN_PATH=$(which python3) bazel-bin/python/pip_package/build_pip_package DIR` and "
+            "`pip install DIR/deepmind_lab-*.whl` (envs/dmlab.py lists what the build needs)"
+        ),
+    ),
+    Suite(
         name="gymnasium",
         prefix="",
         module="envs.gym",
@@ -141,6 +167,13 @@ def check_env(config: EnvConfig) -> None:
         )
 
 
+def protocol(config: EnvConfig) -> dict[str, object]:
+    """What a score of `config`'s env depends on: the suite, and the settings that take effect in it."""
+    suite = suite_of(config.id)
+    effective = suite.fields - {"num_threads"}
+    return {"suite": suite.name} | {name: value for name, value, _ in _settings(config) if name in effective}
+
+
 def _settings(config: object, path: str = "") -> Iterator[tuple[str, object, object]]:
     """(dotted name, value, default) of every field that has a default, nested ones each by itself."""
     for field in dataclasses.fields(cast(Any, config)):
@@ -172,6 +205,9 @@ def env_spec(config: EnvConfig) -> EnvSpec:
 
 def _load(suite: Suite, env_id: str) -> _SuiteModule:
     try:
+        for package in suite.packages:
+            if importlib.util.find_spec(package) is None:
+                raise ModuleNotFoundError(f"No module named {package!r}", name=package)
         return cast(_SuiteModule, importlib.import_module(suite.module))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in suite.packages:
