@@ -181,13 +181,10 @@ def evaluate_run(arguments: list[str]) -> int:
         policy.load_state_dict(load_state(run_dir)["policy"])
     greedy = not (options.sampled or options.random)
     result = evaluate(config, policy, episodes=options.episodes, greedy=greedy, seed=options.seed)
-    print(
-        f"{config.env.id}: return {result.mean:.2f} +- {result.standard_error:.2f} (standard error, "
-        f"{len(result.episodes)} games, {'greedy' if greedy else 'sampled'}, std {result.std:.2f}, "
-        f"sticky actions {config.env.sticky_actions:g})"
-    )
+    print(result.report())
     if options.json is not None:
-        options.json.write_text(json.dumps(result.to_json(), indent=2) + "\n")
+        written = {"preset": config.preset, "training_seed": config.seed, **result.to_json()}
+        options.json.write_text(json.dumps(written, indent=2) + "\n")
     return 0
 
 

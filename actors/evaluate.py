@@ -7,6 +7,7 @@ instead would favour short ones.
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,8 @@ from actors.inference import LocalInference
 from actors.policy import Policy
 from actors.rollout import EpisodeStats
 from configs.schema import Config, ConfigError, EnvConfig
-from envs.make import make_vec, suite_of
+from envs.make import make_vec, protocol, suite_of
+from envs.scores import level_of, normalise, suite_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,10 @@ class Evaluation:
     episodes: list[EpisodeStats]
     greedy: bool
     seed: int
+    protocol: dict[str, object]
+    """What was played, as far as it bears on a score: env, suite, its settings, actions, frames a step."""
+    score_suite: str | None
+    """The score table for the env's levels, where there is one (`envs/scores.py`)."""
 
     @property
     def returns(self) -> list[float]:
@@ -44,6 +50,27 @@ class Evaluation:
     def standard_error(self) -> float:
         return self.std / len(self.returns) ** 0.5
 
+    @property
+    def scores(self) -> dict[str, float]:
+        """Normalised scores in percent of the levels that have one, each of the mean return of its games."""
+        returns: dict[str, list[float]] = defaultdict(list)
+        for episode in self.episodes:
+            if level := level_of(episode.level):
+                returns[level].append(episode.episodic_return)
+        means = {level: float(np.mean(played)) for level, played in returns.items()}
+        return {} if self.score_suite is None else normalise(self.score_suite, means)
+
+    def report(self) -> str:
+        """For people: the return, the normalised scores, and the protocol under which they hold."""
+        how = f"{len(self.episodes)} games, {'greedy' if self.greedy else 'sampled'}, std {self.std:.2f}"
+        lines = [
+            f"{self.protocol['env_id']}: return {self.mean:.2f} +- {self.standard_error:.2f} "
+            f"(standard error, {how})"
+        ]
+        lines += [f"{self.score_suite} {level}: {score:.1f} %" for level, score in self.scores.items()]
+        settings = ", ".join(f"{name} {value}" for name, value in self.protocol.items() if name != "env_id")
+        return "\n".join([*lines, f"protocol: {settings}; raw returns of whole games"])
+
     def to_json(self) -> dict[str, object]:
         """What `eval --json` writes."""
         return {
@@ -54,6 +81,9 @@ class Evaluation:
             "lengths": [episode.episodic_length for episode in self.episodes],
             "greedy": self.greedy,
             "seed": self.seed,
+            "protocol": self.protocol,
+            "score_suite": self.score_suite,
+            "scores": self.scores,
         }
 
 
@@ -71,7 +101,8 @@ def evaluate(config: Config, policy: Policy, *, episodes: int, greedy: bool, see
     """
     if episodes < 1:
         raise ConfigError(f"episodes = {episodes}: needs at least 1")
-    env = make_vec(_for_whole_games(config.env, slots=min(episodes, max(config.env.num_envs, 16))))
+    played_env = _for_whole_games(config.env, slots=min(episodes, max(config.env.num_envs, 16)))
+    env = make_vec(played_env)
     quota = np.full(env.num_envs, episodes // env.num_envs)
     quota[: episodes % env.num_envs] += 1
     collector = Collector(
@@ -91,4 +122,15 @@ def evaluate(config: Config, policy: Policy, *, episodes: int, greedy: bool, see
                     played.append(episode)
     finally:
         collector.close()
-    return Evaluation(episodes=played, greedy=greedy, seed=seed)
+    return Evaluation(
+        episodes=played,
+        greedy=greedy,
+        seed=seed,
+        protocol={
+            "env_id": config.env.id,
+            **protocol(played_env),
+            "num_actions": env.spec.num_actions,
+            "frames_per_step": env.spec.frames_per_step,
+        },
+        score_suite=suite_for(played_env),
+    )
