@@ -2,14 +2,17 @@
 # PYTHON=... chooses the interpreter of a new .venv; ARGS=... goes to `make train`, `demo` and `bench` as it stands.
 
 PYTHON ?= python3.11 python3.12 python3
-EXTRAS := ray,atari,wandb,plot,test
+EXTRAS := ray,atari,procgen,wandb,plot,test
 ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The second ProcGen backend, for the tests only. It lies beside .venv, since its metadata asks for NumPy 1.
+MIRROR := build/procgen-mirror
+MIRROR_PINS := procgen-mirror==0.10.7 gym3==0.3.3 gym==0.26.2
 
-.PHONY: help train demo test lint bench clean
+.PHONY: help train demo test lint bench clean system-deps
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +21,7 @@ help:
 	@echo "make test    run the test suite"
 	@echo "make lint    ruff, pyright and the import contracts"
 	@echo "make bench   measure throughput against the ceiling of this machine"
+	@echo "make system-deps   as root: the system's Qt 5, which envpool draws ProcGen with (Debian, Ubuntu)"
 	@echo "make clean   remove .venv, caches and build outputs; never runs/"
 
 train: $(STAMP)
@@ -27,7 +31,7 @@ train: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/python launch.py experiment tmaze --seeds 0 1 2 --out runs/demo $(ARGS)
 
-test: $(STAMP)
+test: $(STAMP) $(MIRROR)/.installed
 	$(BIN)/python -m pytest -q --durations=15 -rfEs $(ARGS)
 
 lint: $(STAMP)
@@ -38,6 +42,10 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python launch.py bench $(ARGS)
+
+system-deps:
+	apt-get update -qq
+	apt-get install -y --no-install-recommends libqt5gui5
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -54,4 +62,9 @@ $(STAMP): pyproject.toml constraints.txt
 	echo "make: none of '$(PYTHON)' is a Python 3.11 or 3.12 with venv: install one, or name it: make PYTHON=/path/to/python3.11" >&2; \
 	exit 1
 	$(BIN)/python -m pip install --quiet -c constraints.txt ".[$(EXTRAS)]"
+	@touch $@
+
+$(MIRROR)/.installed: Makefile $(STAMP)
+	rm -rf $(MIRROR)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(MIRROR) $(MIRROR_PINS)
 	@touch $@

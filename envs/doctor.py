@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -32,21 +33,30 @@ def _missing(suite: Suite) -> list[str]:
     return [name for name in suite.packages if importlib.util.find_spec(name) is None]
 
 
+def _examine(suite: Suite) -> dict[str, Any]:
+    """Whether the suite runs here, and the command for what is missing."""
+    missing, install, obstacles = _missing(suite), suite.install, {}
+    if suite.backends:
+        module = importlib.import_module(suite.module)
+        obstacles = {backend: module.obstacle(backend) for backend in suite.backends}
+        if all(obstacles.values()):
+            missing, install = [" or ".join(suite.backends)], "; or instead: ".join(obstacles.values())
+    return {
+        "runs": not missing,
+        "ids": f"{suite.prefix}..." if suite.prefix else "any other id",
+        "missing": missing,
+        "install": install if missing else None,
+        "backends": obstacles,
+    }
+
+
 def diagnose() -> dict[str, Any]:
     """Plain JSON; with the GPUs, what `doctor --json` writes."""
     return {
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "suites": {
-            suite.name: {
-                "runs": not _missing(suite),
-                "ids": f"{suite.prefix}..." if suite.prefix else "any other id",
-                "missing": _missing(suite),
-                "install": suite.install if _missing(suite) else None,
-            }
-            for suite in SUITES
-        },
+        "suites": {suite.name: _examine(suite) for suite in SUITES},
     }
 
 
@@ -59,4 +69,6 @@ def report(result: dict[str, Any]) -> str:
     for name, suite in result["suites"].items():
         state = "runs" if suite["runs"] else f"needs {', '.join(suite['missing'])}: {suite['install']}"
         lines.append(f"  {name:28}{suite['ids']:32}{state}")
+        for backend, obstacle in suite["backends"].items():
+            lines.append(f"    backend {backend}: {obstacle or 'runs'}")
     return "\n".join(lines)

@@ -35,6 +35,9 @@ class Suite:
     """Import names that the module needs besides NumPy."""
     install: str = ""
     """The command that installs them."""
+    backends: tuple[str, ...] = ()
+    """Alternatives of which one is enough. The module's `obstacle(backend)` is what keeps one from running
+    here, with the command that mends it, or None."""
 
 
 SUITES: tuple[Suite, ...] = (
@@ -117,6 +120,21 @@ SUITES: tuple[Suite, ...] = (
             "`PYTHON_BIN_PATH=$(which python3) bazel-bin/python/pip_package/build_pip_package DIR` and "
             "`pip install DIR/deepmind_lab-*.whl` (envs/dmlab.py lists what the build needs)"
         ),
+    ),
+    Suite(
+        name="procgen",
+        prefix="procgen/",
+        module="envs.procgen",
+        fields=frozenset(
+            {
+                "num_threads",
+                "procgen.num_levels",
+                "procgen.start_level",
+                "procgen.distribution_mode",
+                "procgen.backend",
+            }
+        ),
+        backends=("envpool", "procgen"),
     ),
     Suite(
         name="gymnasium",

@@ -50,7 +50,7 @@ def unpinned(declared: list[str], pinned: dict[str, Version]) -> list[str]:
 def test_every_requirement_is_pinned_to_a_version_that_it_allows() -> None:
     metadata = project()["project"]
     extras = metadata["optional-dependencies"]
-    assert set(extras) == {"ray", "atari", "wandb", "plot", "test"}
+    assert set(extras) == {"ray", "atari", "procgen", "wandb", "plot", "test"}
     declared = [*metadata["dependencies"], *(line for lines in extras.values() for line in lines)]
     assert unpinned(declared, pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))) == []
 
@@ -103,7 +103,7 @@ def test_the_pins_are_what_is_installed() -> None:
     assert {name: v for name, v in installed.items() if name in pinned and pinned[name] != v} == {}
 
 
-@pytest.mark.parametrize("target", ["help", "train", "demo", "test", "lint", "bench", "clean"])
+@pytest.mark.parametrize("target", ["help", "train", "demo", "test", "lint", "bench", "system-deps", "clean"])
 def test_make_knows(target: str) -> None:
     result = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
