@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from configs.atari import atari, atari_bench, atari_cpu
 from configs.cartpole import cartpole
 from configs.memory import memory
+from configs.procgen import procgen, procgen_cpu
 from configs.schema import Config, ConfigError
 from configs.variants import VARIANTS
 
@@ -15,12 +16,18 @@ _ARM = "|".join(VARIANTS)
 _ATARI = re.compile(rf"atari_(?P<game>[a-z][a-z0-9_]*?)_(?P<arm>{_ARM})(?P<size>_cpu|_bench)?")
 _CARTPOLE = re.compile(rf"cartpole_(?P<full>full_)?(?P<arm>{_ARM})")
 _MEMORY = re.compile(rf"memory_(?P<arm>{_ARM})")
+_PROCGEN = re.compile(rf"procgen_(?P<game>[a-z]+)_(?P<arm>{_ARM})(?P<size>_cpu)?")
 
 
 def preset_patterns() -> list[str]:
     """The families of names, for help texts."""
     arms = "{" + ",".join(VARIANTS) + "}"
-    return [f"atari_<game>_{arms}[_cpu|_bench]", f"cartpole_[full_]{arms}", f"memory_{arms}"]
+    return [
+        f"atari_<game>_{arms}[_cpu|_bench]",
+        f"cartpole_[full_]{arms}",
+        f"memory_{arms}",
+        f"procgen_<game>_{arms}[_cpu]",
+    ]
 
 
 def preset(name: str) -> Config:
@@ -32,7 +39,10 @@ def preset(name: str) -> Config:
         return cartpole(match["arm"], "cartpole/full" if match["full"] else "cartpole/masked")
     if match := _MEMORY.fullmatch(name):
         return memory(match["arm"])
-    examples = [f"atari_breakout_{arm}{cpu}" for arm in VARIANTS for cpu in ("", "_cpu")]
+    if match := _PROCGEN.fullmatch(name):
+        return (procgen_cpu if match["size"] else procgen)(match["game"], match["arm"])
+    games = ("atari_breakout", "procgen_chaser")
+    examples = [f"{game}_{arm}{cpu}" for game in games for arm in VARIANTS for cpu in ("", "_cpu")]
     near = get_close_matches(
         name, examples + [f"{suite}_{arm}" for suite in ("cartpole", "memory") for arm in VARIANTS], n=1
     )
