@@ -11,15 +11,37 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
+
+try:
+    import psutil
+except ModuleNotFoundError:  # a machine with nothing but torch, triton, numpy and pytest
+    psutil = None
 
 SESSION_VARIABLE = "EVERTRACE_TEST_SESSION"
 GRACE_S = 10.0
 
 # Processes of the interpreter itself, which end with it and not before.
 OF_THE_INTERPRETER = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    if not pluginmanager.hasplugin("timeout"):
+        parser.addini("timeout", "without effect: pytest-timeout is not installed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.pluginmanager.hasplugin("timeout"):
+        config.addinivalue_line("markers", "timeout: without effect, pytest-timeout is not installed")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """What this machine lacks, and what of the suite's guards is off for that."""
+    lines = [] if psutil is not None else ["without psutil: processes left behind are not looked for"]
+    if not config.pluginmanager.hasplugin("timeout"):
+        lines.append("without pytest-timeout: no test has a time limit")
+    return lines
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -81,6 +103,9 @@ def no_process_left_behind() -> Iterator[None]:
 
     They are known by a variable that they inherit, since a process whose parent has died is nobody's child.
     """
+    if psutil is None:
+        yield
+        return
     token = uuid.uuid4().hex
     os.environ[SESSION_VARIABLE] = token
     yield
@@ -95,6 +120,7 @@ def no_process_left_behind() -> Iterator[None]:
 
 def _processes_of(token: str) -> dict[int, str]:
     """Command lines by process id of the live processes, other than this one, that carry `token`."""
+    assert psutil is not None
     found = {}
     for process in psutil.process_iter():
         try:

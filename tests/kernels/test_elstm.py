@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels.elstm import ELSTMTrace, elstm
+
+hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
+st = hypothesis.strategies
 
 BACKENDS = ["reference", "chunked"]
 EXACT = {"rtol": 1e-10, "atol": 1e-11}  # float64; sums of up to some hundred terms of order 1
@@ -100,17 +101,17 @@ def test_chunked_equals_reference(make_problem, T, B, N, D, with_trace):
         assert relative_error(ours[name], truth[name]) < 1e-13, name
 
 
-@given(
+@hypothesis.given(
     shape=st.tuples(st.integers(1, 12), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5)),
     seed=st.integers(0, 999),
     resets=st.sampled_from([0.0, 0.2, 0.9]),
     with_trace=st.booleans(),
 )
-@settings(
+@hypothesis.settings(
     max_examples=60,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],  # the fixture is a pure function
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],  # the fixture is a pure function
 )
 def test_chunked_equals_reference_on_any_shape(make_problem, shape, seed, resets, with_trace):
     problem = make_problem(*shape, seed, resets)

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels.vtrace import vtrace
+
+hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
+st = hypothesis.strategies
 
 NAMES = ("log_rhos", "rewards", "discounts", "values", "next_values", "continues")
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -68,13 +69,13 @@ def test_equals_the_formula_of_the_paper(T, clips):
     torch.testing.assert_close(ours.pg_advantages, advantages, **EXACT)
 
 
-@given(
+@hypothesis.given(
     T=st.integers(1, 9),
     B=st.integers(1, 3),
     seed=st.integers(0, 999),
     ends=st.sampled_from([0.0, 0.3, 1.0]),
 )
-@settings(max_examples=50, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=50, deadline=None, derandomize=True)
 def test_equals_the_formula_of_the_paper_anywhere(T, B, seed, ends):
     inputs = make_inputs(T, B, seed, ends)
     vs, advantages = by_definition(inputs, 1.0, 1.0, 1.0, 0.95)
