@@ -41,7 +41,7 @@ def _action(turn: int = 0, pitch: int = 0, strafe: int = 0, move: int = 0, fire:
 
 
 ACTIONS = {
-    # IMPALA (arXiv 1802.01561), table D.2
+    # IMPALA (arXiv 1802.01561), appendix D
     "impala": (
         *(_action(move=1), _action(move=-1), _action(strafe=-1), _action(strafe=1)),
         *(_action(turn=-20), _action(turn=20), _action(turn=-20, move=1), _action(turn=20, move=1)),

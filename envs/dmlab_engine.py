@@ -63,7 +63,8 @@ class Engine:
     """What the requests call."""
 
     def __init__(self, level: str, settings: dict[str, str], renderer: str, level_cache: str | None) -> None:
-        import deepmind_lab  # here, so that whatever it raises is told to the other side
+        # Here, so that whatever it raises is told to the other side.
+        import deepmind_lab  # pyright: ignore[reportMissingImports]
 
         self._lab: Any = deepmind_lab.Lab(
             level,

@@ -127,11 +127,10 @@ def path_of(level: str) -> str:
 def needs_images(level: str) -> bool:
     """Whether the level shows images that do not come with the engine (`env.dmlab.dataset_path`).
 
-    Photographs by Brady, Konkle, Alvarez and Oliva (2008) as 0001.png and so on; what_then_where: MNIST.
-    The memory suite's extrapolations draw their own.
+    Photographs by Brady, Konkle, Alvarez and Oliva (2008) as 0001.png and so on; what_then_where: MNIST's
+    files, which for the whole memory suite lie in the same folder.
     """
-    name = level.rpartition("/")[2].removeprefix("psychlab_")
-    return name.startswith(_NEED_IMAGES) and not name.endswith("_extrapolate")
+    return level.rpartition("/")[2].removeprefix("psychlab_").startswith(_NEED_IMAGES)
 
 
 class LevelIds(Collection[str]):

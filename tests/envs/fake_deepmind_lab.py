@@ -1,0 +1,261 @@
+"""A stand-in for the C extension `deepmind_lab`, as strict as the engine or stricter.
+
+Wherever the real module raises, so does this one, with the same type; where the real one's behaviour is
+undefined (actions out of range, two engines in a process, a seed that is no C int), this one raises too.
+Each clause is tripped in test_dmlab_fake.py. Read off python/dmlab_module.c and docs/users of
+google-deepmind/lab. The game: each frame of moving forward earns 1; the first row of an image carries the
+seed of the episode and the second one its frame number, four bytes each, in the channel `SEED_CHANNEL`.
+
+EVERTRACE_FAKE_LAB names a file to which every engine adds a line of JSON: what it was made of.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import weakref
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+EPISODE_FRAMES = 30
+MAPS = 3
+"""Of the levels whose maps are compiled: a seed's map is the seed modulo this."""
+SEED_CHANNEL = 1
+LOG_VARIABLE = "EVERTRACE_FAKE_LAB"
+
+_ROOMS = "collect_good_objects_train collect_good_objects_test exploit_deferred_effects_train \
+exploit_deferred_effects_test keys_doors_puzzle select_nonmatching_object watermaze"
+_SCRIPTS = {
+    "contributed/dmlab30": {
+        "explore": "goal_locations_large goal_locations_small object_locations_large object_locations_small "
+        "object_rewards_few object_rewards_many obstructed_goals_large obstructed_goals_small",
+        "language": "answer_quantitative_question execute_random_task select_described_object "
+        "select_located_object",
+        "lasertag": "one_opponent_large one_opponent_small three_opponents_large three_opponents_small",
+        "natlab": "fixed_large_map varying_map_randomized varying_map_regrowth",
+        "psychlab": "arbitrary_visuomotor_mapping continuous_recognition sequential_comparison visual_search",
+        "rooms": _ROOMS,
+        "skymaze": "irreversible_path_hard irreversible_path_varied",
+    },
+    "contributed/psychlab/memory_suite_01": {
+        "arbitrary_visuomotor_mapping": "holdout_extrapolate holdout_interpolate train",
+        "change_detection": "holdout_extrapolate holdout_interpolate train",
+        "continuous_recognition": "holdout_extrapolate holdout_interpolate train",
+        "explore_goal_locations": "extrapolate holdout_extrapolate holdout_interpolate holdout_large "
+        "holdout_small interpolate train_large train_small",
+        "what_then_where": "holdout_interpolate train",
+    },
+    "": {
+        "nav_maze": "random_goal_01 random_goal_02 random_goal_03 static_01 static_02 static_03",
+        "lt": "chasm hallway_slope horseshoe_color space_bounce_hard",
+        "seekavoid": "arena_01",
+        "stairway": "to_melon",
+    },
+    "demos": {"extra": "entities"},
+    "tests": {"empty": "room_test", "fake": "lua_error step_error abort exit hang chatter"},
+}
+LEVELS = frozenset(
+    f"{folder}/{first}_{rest}".lstrip("/")
+    for folder, groups in _SCRIPTS.items()
+    for first, names in groups.items()
+    for rest in names.split()
+)
+"""The level scripts of the engine's source, file by file; `tests/fake_*` misbehave on purpose."""
+
+_BOUNDS = (
+    ("LOOK_LEFT_RIGHT_PIXELS_PER_FRAME", -512, 512),
+    ("LOOK_DOWN_UP_PIXELS_PER_FRAME", -512, 512),
+    ("STRAFE_LEFT_RIGHT", -1, 1),
+    ("MOVE_BACK_FORWARD", -1, 1),
+    ("FIRE", 0, 1),
+    ("JUMP", 0, 1),
+    ("CROUCH", 0, 1),
+)
+_UNINITIALIZED, _RUNNING, _TERMINATED, _CLOSED = range(4)
+_engine: weakref.ref[Lab] | None = None
+
+
+def version() -> str:
+    return "1.0"
+
+
+class Lab:
+    def __init__(
+        self,
+        level: str,
+        observations: list[str],
+        config: dict[str, str] | None = None,
+        renderer: str = "software",
+        level_cache: Any = None,
+        temp_folder: str | None = None,
+    ) -> None:
+        global _engine
+        self._status = _CLOSED
+        config = {} if config is None else config
+        for value, kind in ((level, str), (observations, list), (config, dict), (renderer, str)):
+            if not isinstance(value, kind):
+                raise TypeError(f"argument must be {kind.__name__}, not {type(value).__name__}")
+        if renderer not in ("software", "hardware"):
+            raise RuntimeError(f'renderer must be "hardware" or "software", not "{renderer}"')
+        alive = None if _engine is None else _engine()
+        if alive is not None and alive._status != _CLOSED:
+            raise RuntimeError("a process holds one engine, and there is one already")
+        for item in (*config, *config.values()):
+            if not isinstance(item, str):
+                raise TypeError(f"bad argument type for built-in operation: {item!r} is no str")
+        try:
+            self._width, self._height = int(config.get("width", "320")), int(config.get("height", "240"))
+            int(config.get("fps", "60")), int(config.get("mixerSeed", "0"))
+        except ValueError as error:
+            raise RuntimeError(f"Failed to apply setting - {error}") from error
+        if level not in LEVELS or level == "tests/fake_lua_error":
+            raise RuntimeError(f'Failed to init environment - "{level}.lua: cannot be loaded"')
+        for_testing = level.startswith("contributed/dmlab30/") and level.endswith("_test")
+        if for_testing and config.get("allowHoldOutLevels") != "true":
+            raise RuntimeError(f'Failed to init environment - "{level} is for testing only"')
+        self._level, self._config, self._names = level, dict(config), list(observations)
+        for name in observations:
+            if name not in {spec["name"] for spec in self.observation_spec()}:
+                raise ValueError(f"Unknown observation '{name}'.")
+        self._cache = level_cache
+        self._seed = self._frame = self._num_steps = 0
+        self._status = _UNINITIALIZED
+        _engine = weakref.ref(self)
+        if LOG_VARIABLE in os.environ:
+            line = {"level": level, "observations": observations, "config": config, "renderer": renderer}
+            with open(os.environ[LOG_VARIABLE], "a") as file:
+                file.write(json.dumps(line | {"pid": os.getpid()}) + "\n")
+
+    # --- what a running episode does ---------------------------------------------------------
+
+    def reset(self, episode: int = -1, seed: int | None = None) -> bool:
+        self._not_closed()
+        if seed is None:
+            seed = int.from_bytes(os.urandom(3))
+        if not isinstance(seed, int):  # NumPy's integers are none
+            raise ValueError(f"'seed' must be int or None, was '{type(seed).__name__}'.")
+        if not -(2**31) <= seed < 2**31:
+            raise OverflowError(f"seed {seed}: the engine would cut it down to a C int")
+        name = self._level.rpartition("/")[2].removeprefix("psychlab_")
+        shows_images = name.startswith(("arbitrary_visuo", "continuous_rec", "what_then"))
+        folder = self._config.get("datasetPath", "")
+        found = folder == "dummy" or (folder != "" and Path(folder).is_dir())
+        if shows_images and not found:
+            raise RuntimeError('Failed to start environment - "Follow instructions to download datasets"')
+        if "goal_locations" in self._level:
+            self._compile_map(seed)
+        self._seed, self._frame, self._num_steps, self._status = seed, 0, 0, _RUNNING
+        return True
+
+    def _compile_map(self, seed: int) -> None:
+        """From the cache, or made and handed to it. What the cache's methods raise goes through."""
+        key = f"{self._level}:{seed % MAPS}"  # no name for a file
+        made = f"map {key}".encode()
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "map.pk3")
+            if self._cache is None:
+                return
+            if self._cache.fetch(key, path):
+                if not os.path.exists(path) or Path(path).read_bytes() != made:
+                    raise RuntimeError('Failed to start environment - "not the map that was asked for"')
+                return
+            Path(path).write_bytes(made)
+            self._cache.write(key, path)
+
+    def step(self, action: np.ndarray, num_steps: int = 1) -> float:
+        if not isinstance(action, np.ndarray):
+            raise TypeError(f"argument 1 must be numpy.ndarray, not {type(action).__name__}")
+        if self._status != _RUNNING:
+            raise RuntimeError("Environment in wrong status to advance.")
+        if action.shape != (len(_BOUNDS),):
+            raise ValueError(f"action must have shape ({len(_BOUNDS)})")
+        if action.dtype != np.intc:
+            raise ValueError("action must have dtype np.intc")
+        for value, (name, low, high) in zip(action, _BOUNDS, strict=True):
+            if not low <= value <= high:
+                raise ValueError(f"{name} = {value}: undefined outside {low} to {high}")
+        self._misbehave()
+        frames = min(num_steps, EPISODE_FRAMES - self._frame)
+        self._frame += frames
+        self._num_steps += num_steps
+        if self._frame == EPISODE_FRAMES:
+            self._status = _TERMINATED
+        return float(frames * (action[3] == 1))
+
+    def _misbehave(self) -> None:
+        match self._level.removeprefix("tests/fake_"):
+            case "chatter":
+                print("a line of chatter " * 1000)
+            case "hang":
+                while True:
+                    pass
+            case _ if self._frame < 8:
+                return
+            case "step_error":
+                raise ValueError('Failed to advance environment "attempt to index a nil value"')
+            case "abort":
+                print("ERROR: Hunk_Alloc failed", file=sys.stderr, flush=True)
+                os.abort()
+            case "exit":
+                os._exit(3)
+
+    def observations(self) -> dict[str, Any]:
+        if self._status != _RUNNING:
+            raise RuntimeError("Environment in wrong status for call to observations()")
+        return {name: self._observe(name) for name in self._names}
+
+    def _observe(self, name: str) -> Any:
+        if name == "INSTR":
+            return "pick up the red balloon"
+        (spec,) = (spec for spec in self.observation_spec() if spec["name"] == name)
+        if spec["dtype"] is np.float64:
+            return np.full(spec["shape"], float(self._frame))
+        image = np.zeros((self._height, self._width, 3), np.uint8)
+        image[..., 0] = zlib.crc32(self._level.encode()) % 256
+        for row, value in enumerate((self._seed, self._frame)):
+            image[row, :4, SEED_CHANNEL] = np.frombuffer(value.to_bytes(4, "little", signed=True), np.uint8)
+        image[..., 2] = np.arange(self._width) % 256
+        if name == "RGB_INTERLEAVED":
+            return image
+        return np.ascontiguousarray(image.transpose(2, 0, 1))
+
+    # --- the rest --------------------------------------------------------------------------------
+
+    def is_running(self) -> bool:
+        return self._status == _RUNNING
+
+    def num_steps(self) -> int:
+        return self._num_steps
+
+    def events(self) -> list[tuple[str, list[Any]]]:
+        if self._status not in (_RUNNING, _TERMINATED):
+            raise RuntimeError("Environment in wrong status for call to events()")
+        return []
+
+    def action_spec(self) -> list[dict[str, Any]]:
+        return [{"name": name, "min": low, "max": high} for name, low, high in _BOUNDS]
+
+    def observation_spec(self) -> list[dict[str, Any]]:
+        H, W = self._height, self._width
+        return [
+            {"name": "RGB_INTERLEAVED", "dtype": np.uint8, "shape": (H, W, 3)},
+            {"name": "RGB", "dtype": np.uint8, "shape": (3, H, W)},
+            {"name": "INSTR", "dtype": str, "shape": ()},
+            {"name": "VEL.TRANS", "dtype": np.float64, "shape": (3,)},
+            {"name": "VEL.ROT", "dtype": np.float64, "shape": (3,)},
+            {"name": "DEBUG.POS.TRANS", "dtype": np.float64, "shape": (3,)},
+        ]
+
+    def close(self) -> bool:
+        was_open = self._status != _CLOSED
+        self._status = _CLOSED
+        return was_open
+
+    def _not_closed(self) -> None:
+        if self._status == _CLOSED:
+            raise RuntimeError("the engine is closed")
