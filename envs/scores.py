@@ -18,7 +18,7 @@ import csv
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -79,7 +79,7 @@ def normalise(suite: str, mean_returns: Mapping[str, float]) -> dict[str, float]
         if not math.isfinite(value):
             raise ValueError(f"{suite}: the mean return of {given} is {value}")
         low, high, _ = table[level]
-        scores[level] = 100.0 * (value - low) / (high - low)
+        scores[level] = (value - low) / (high - low) * 100.0
     return scores
 
 
@@ -90,27 +90,32 @@ def aggregate(suite: str, scores: Mapping[str, float], *, partial: bool = False)
     missing ones, except in DMLab-30: then say with the result over which levels it is. Raises ValueError
     for a level that is missing or that the suite lacks.
     """
-    matrix = np.array([_row(suite, scores, partial)])
+    matrix = score_matrix(suite, [scores], partial=partial)
     return {name: float(of(matrix)) for name, of in AGGREGATES[suite].items()}
 
 
-def score_matrix(suite: str, runs: Iterable[Mapping[str, float]]) -> NDArray[np.float64]:
-    """[runs, levels] in the order of the table. Raises ValueError for a run without all levels."""
-    return np.array([_row(suite, scores, partial=False) for scores in runs])
-
-
-def _row(suite: str, scores: Mapping[str, float], partial: bool) -> list[float]:
+def score_matrix(
+    suite: str, runs: Sequence[Mapping[str, float]], *, partial: bool = False
+) -> NDArray[np.float64]:
+    """[runs, levels] in the order of the table; raises as `aggregate`, and for runs of different levels."""
     table = score_table(suite)
-    _check_known(suite, scores)
     if partial and suite == "dmlab30":
         raise ValueError("dmlab30: its score is over all 30 levels, so there is no partial one")
-    missing = [level for level in table if level not in scores]
-    if missing and not (partial and scores):
-        remedy = "evaluate them too" if suite == "dmlab30" else "evaluate them too, or pass partial=True"
-        raise ValueError(
-            f"{suite}: {len(missing)} of {len(table)} levels are missing ({', '.join(missing)}); {remedy}"
-        )
-    return [scores[level] for level in table if level in scores]
+    expected = (
+        [level for level in table if any(level in scores for scores in runs)] if partial else list(table)
+    )
+    if not runs or not expected:
+        raise ValueError(f"{suite}: there are no scores to aggregate")
+    for scores in runs:
+        _check_known(suite, scores)
+        missing = [level for level in expected if level not in scores]
+        if missing:
+            remedy = "" if partial or suite == "dmlab30" else ", or ask for a partial aggregate"
+            raise ValueError(
+                f"{suite}: {len(missing)} of {len(expected)} levels are missing in a run "
+                f"({', '.join(missing)}); evaluate them too{remedy}"
+            )
+    return np.array([[scores[level] for level in expected] for scores in runs], np.float64)
 
 
 def _check_known(suite: str, levels: Iterable[str]) -> None:
