@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 from configs.atari import atari, atari_bench, atari_cpu
 from configs.cartpole import cartpole
+from configs.dmlab import dmlab, dmlab30
 from configs.memory import memory
 from configs.procgen import procgen, procgen_cpu
 from configs.schema import Config, ConfigError
@@ -15,6 +16,8 @@ from configs.variants import VARIANTS
 _ARM = "|".join(VARIANTS)
 _ATARI = re.compile(rf"atari_(?P<game>[a-z][a-z0-9_]*?)_(?P<arm>{_ARM})(?P<size>_cpu|_bench)?")
 _CARTPOLE = re.compile(rf"cartpole_(?P<full>full_)?(?P<arm>{_ARM})")
+_DMLAB = re.compile(rf"dmlab_(?P<level>[a-z][a-z0-9_]*?)_(?P<arm>{_ARM})")
+_DMLAB30 = re.compile(rf"dmlab30_(?P<arm>{_ARM})")
 _MEMORY = re.compile(rf"memory_(?P<arm>{_ARM})")
 _PROCGEN = re.compile(rf"procgen_(?P<game>[a-z]+)_(?P<arm>{_ARM})(?P<size>_cpu)?")
 
@@ -25,6 +28,8 @@ def preset_patterns() -> list[str]:
     return [
         f"atari_<game>_{arms}[_cpu|_bench]",
         f"cartpole_[full_]{arms}",
+        f"dmlab_<level>_{arms}",
+        f"dmlab30_{arms}",
         f"memory_{arms}",
         f"procgen_<game>_{arms}[_cpu]",
     ]
@@ -37,6 +42,10 @@ def preset(name: str) -> Config:
         return build(match["game"], match["arm"])
     if match := _CARTPOLE.fullmatch(name):
         return cartpole(match["arm"], "cartpole/full" if match["full"] else "cartpole/masked")
+    if match := _DMLAB.fullmatch(name):
+        return dmlab(match["level"], match["arm"])
+    if match := _DMLAB30.fullmatch(name):
+        return dmlab30(match["arm"])
     if match := _MEMORY.fullmatch(name):
         return memory(match["arm"])
     if match := _PROCGEN.fullmatch(name):

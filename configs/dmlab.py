@@ -1,0 +1,58 @@
+"""DeepMind Lab presets: `dmlab_<level>_{rtrl,tbptt,lstm,feedforward}`, and `dmlab30_...` for all thirty at once.
+
+A level's settings are those of arXiv 2305.19044: 48 actors of one engine each, T = 100, B = 32, IMPALA's deep
+encoder on 72 x 96 pixels, N = 512, 9 actions held for 4 frames. In the paper the encoder of the two memory
+levels comes from an earlier run by TBPTT (50 M steps of rooms_select_nonmatching_object, 200 M of
+rooms_watermaze) and is frozen; here it learns, unless one is given:
+
+    --policy.load-encoder RUN_DIR --policy.freeze-encoder
+"""
+
+from __future__ import annotations
+
+from configs.schema import Config, EnvConfig, PolicyConfig, RayConfig
+from configs.variants import VARIANTS
+
+PAPER_STEPS = {
+    "rooms_select_nonmatching_object": 30_000_000,
+    "rooms_watermaze": 100_000_000,
+    "rooms_keys_doors_puzzle": 100_000_000,
+}
+"""Agent steps of the paper's runs, the earlier run of the encoder not counted."""
+OTHER_STEPS = 250_000_000
+"""10^9 frames, IMPALA's budget for a single level."""
+
+
+def dmlab(level: str, variant: str) -> Config:
+    """One level, or `memory_suite`. Whether the level exists is checked where the list of them is."""
+    arm = VARIANTS[variant]
+    return Config(
+        preset=f"dmlab_{level}_{variant}",
+        env=EnvConfig(id=f"dmlab/{level}"),
+        policy=PolicyConfig(encoder="deep", core=arm["core"], hidden_size=512),
+        credit=arm["credit"],
+        unroll_length=100,
+        total_steps=PAPER_STEPS.get(level, OTHER_STEPS),
+    )
+
+
+def dmlab30(variant: str) -> Config:
+    """All thirty levels by one policy: the settings that IMPALA's authors published with their code, for
+    150 actors, five a level.
+
+    Two things differ: rewards are clipped to [-1, 1], not squashed asymmetrically, and the policy does not
+    read the instructions of the language levels. `env.dmlab.dataset_path` must be given.
+    """
+    arm = VARIANTS[variant]
+    return Config(
+        preset=f"dmlab30_{variant}",
+        env=EnvConfig(id="dmlab/dmlab30"),
+        policy=PolicyConfig(encoder="deep", core=arm["core"], hidden_size=256, previous_action=True),
+        ray=RayConfig(object_store_mib=2048),
+        credit=arm["credit"],
+        num_actors=150,
+        unroll_length=100,
+        total_steps=2_500_000_000,
+        learning_rate=0.00031866995608948655,
+        entropy_cost=0.0033391318945337044,
+    )

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+
+from configs.presets import preset, preset_patterns
+from configs.schema import Config, ConfigError, DmlabConfig
+from configs.variants import VARIANTS
+from envs.dmlab import known_ids
+
+LEVELS = ("rooms_watermaze", "lt_chasm", "memory_suite", "explore_goal_locations_train_small")
+
+
+@pytest.mark.parametrize("arm", VARIANTS)
+@pytest.mark.parametrize("name", [*(f"dmlab_{level}" for level in LEVELS), "dmlab30"])
+def test_presets_build_and_round_trip(name: str, arm: str) -> None:
+    config = preset(f"{name}_{arm}")
+    assert config.preset == f"{name}_{arm}" and config.env.id in known_ids(config.env)
+    assert Config.from_json(config.to_json()) == config
+    assert (config.policy.core, config.credit) == (VARIANTS[arm]["core"], VARIANTS[arm]["credit"])
+
+
+@pytest.mark.parametrize(
+    ("level", "steps"),
+    [
+        ("rooms_watermaze", 100_000_000),
+        ("rooms_select_nonmatching_object", 30_000_000),
+        ("rooms_keys_doors_puzzle", 100_000_000),
+        ("natlab_fixed_large_map", 250_000_000),
+    ],
+)
+def test_a_level_has_the_papers_settings(level: str, steps: int) -> None:
+    config = preset(f"dmlab_{level}_rtrl")
+    assert config.env.id == f"dmlab/{level}" and config.env.dmlab == DmlabConfig()
+    assert (config.env.dmlab.height, config.env.dmlab.width, config.env.dmlab.action_repeat) == (72, 96, 4)
+    assert (config.unroll_length, config.batch_size, config.num_actors) == (100, 32, 48)
+    assert (config.policy.encoder, config.policy.features, config.policy.hidden_size) == ("deep", 256, 512)
+    assert not config.policy.previous_action and config.policy.load_encoder is None
+    assert (config.learning_rate, config.alpha, config.epsilon, config.momentum) == (6e-4, 0.99, 0.01, 0.0)
+    assert (config.entropy_cost, config.baseline_cost, config.discounting) == (0.01, 0.5, 0.99)
+    assert (config.grad_norm_clipping, config.reward_clipping) == (40.0, "abs_one")
+    assert config.total_steps == steps
+
+
+def test_all_levels_together_have_impalas_settings() -> None:
+    config = preset("dmlab30_lstm")
+    assert config.env.id == "dmlab/dmlab30"
+    assert config.num_actors * config.env.num_envs == 5 * 30
+    assert config.total_steps * config.env.dmlab.action_repeat == 10**10
+    assert config.entropy_cost == pytest.approx(0.00334, abs=1e-5)
+    assert config.learning_rate == pytest.approx(0.000319, abs=1e-6)
+    # Every rollout that may be waiting fits into the object store, the actors' images alone counted.
+    waiting = config.num_actors * config.ray.rollouts_in_flight * (config.unroll_length + 1) * 3 * 72 * 96
+    assert waiting < config.ray.object_store_mib * 2**20
+
+
+@pytest.mark.parametrize("name", ["dmlab_rtrl", "dmlab_rooms_watermaze", "dmlab_Rooms_rtrl", "dmlab31_rtrl"])
+def test_unknown_names_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="unknown preset") as error:
+        preset(name)
+    assert "dmlab_<level>_" in str(error.value) and any("dmlab30_" in p for p in preset_patterns())
