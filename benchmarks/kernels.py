@@ -2,6 +2,7 @@
 
     python -m benchmarks.kernels --quick                    a CPU, some minutes
     python -m benchmarks.kernels                            a GPU, all sizes
+    python -m benchmarks.kernels --sizes 100,32,512         chosen ones: T,B,N
 
 Correctness comes first: every way to compute is held to float64 at every size (with two batch columns), and
 one that fails ends the run before any speed of that size is printed. Then medians: CUDA events on a GPU, the
@@ -11,7 +12,10 @@ rows each call, as in training.
 
 On a CPU with one thread the CPU time of the process stands beside the wall clock: neighbours on the machine
 disturb it less, and ratios and fractions rest on it. Fractions are of the copy bandwidth and of the
-float32 matrix rate, measured in the same run.
+float32 matrix rate, measured in the same run. With `--repeats`, all sizes are gone through again, and each
+number is the median over the repeats; `ms_runs` and `cpu_ms_runs` keep those of each.
+
+At T = 1, where a chunk is one step (online learning), the trace op and the eLSTM are timed apart.
 """
 
 from __future__ import annotations
@@ -61,7 +65,8 @@ def medians(functions: Mapping[str, Callable[[], object]], device: str, budget_s
         if i >= WARM_UP + AT_LEAST - 1 and time.perf_counter() - started > budget_s * len(functions):
             break
     return {
-        name: {"ms": statistics.median(wall[name]), "cpu_ms": statistics.median(cpu[name])} for name in wall
+        name: {"ms": statistics.median(ms), "cpu_ms": statistics.median(cpu[name]) if cpu[name] else None}
+        for name, ms in wall.items()
     }
 
 
@@ -80,7 +85,8 @@ def ceilings(device: str, budget_s: float) -> dict[str, float]:
 
 
 def parts(device: str, budget_s: float) -> dict[str, float]:
-    """The trace op alone by T (at T = 1 it must not cost more than in a chunk), and V-trace, in ms."""
+    """The trace op alone by T (at T = 1 it must not cost more than in a chunk), the eLSTM at T = 1, and
+    V-trace, in ms."""
     T, B, N = 100, 32, 512
     functions: dict[str, Callable[[], object]] = {}
     for steps in (1, 10, 50, T):
@@ -93,6 +99,10 @@ def parts(device: str, budget_s: float) -> dict[str, float]:
             return advance_trace_(banks, case.next_rows(), lam, decay, update, x)
 
         functions[f"trace op, T = {steps}"] = visit
+    one = Case(1, B, N, device, torch.float32, BANK_BYTES)
+    for way in GPU_WAYS if device == "cuda" else CPU_WAYS:
+        if way.cell == "elstm":
+            functions[f"core gradient, {way.name}, T = 1"] = lambda way=way: one.run(way)
     rhos, rewards, discounts, values, next_values = (torch.randn(T, B, device=device) for _ in range(5))
     continues = torch.rand(T, B, device=device) > 0.01
     backends: list[Backend] = ["reference", "triton"] if device == "cuda" else ["reference"]
@@ -106,8 +116,9 @@ def parts(device: str, budget_s: float) -> dict[str, float]:
 
 
 def peak_mib(case: Case, way: Way, device: str) -> float | None:
-    """Device memory that a call takes beyond its inputs and the bank; None on a CPU."""
-    if device != "cuda":
+    """Device memory that a call takes beyond its inputs and the bank; None on a CPU, and for a graph, which
+    has its memory to itself."""
+    if device != "cuda" or way.captured:
         return None
     case.run(way)
     torch.cuda.reset_peak_memory_stats()
@@ -134,27 +145,53 @@ def measure(
     return rows
 
 
+def merge(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row of several of the same size and way: medians of what was measured, and the single times."""
+    merged = dict(runs[0])
+    for key, value in runs[0].items():
+        if isinstance(value, float) and key != "error":
+            merged[key] = statistics.median(run[key] for run in runs)
+    for key in ("ms", "cpu_ms"):
+        merged[f"{key}_runs"] = [run[key] for run in runs]
+    return merged
+
+
+def use_precision(precision: str) -> None:
+    """Of float32 products, in matrix products and in cuDNN's LSTM alike."""
+    torch.backends.cuda.matmul.fp32_precision = precision
+    torch.backends.cudnn.rnn.fp32_precision = precision
+
+
+def _size(text: str) -> tuple[int, int, int]:
+    T, B, N = map(int, text.split(","))
+    return T, B, N
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="three sizes, for a CPU")
+    parser.add_argument("--sizes", nargs="+", type=_size, metavar="T,B,N", help="these sizes and no other")
+    parser.add_argument("--repeats", type=int, default=1, help="goes through all sizes so many times")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
     parser.add_argument("--budget-s", type=float, default=2.0, help="time for each median")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(options.threads)
-    results: list[dict[str, Any]] = []
+    ways = GPU_WAYS if device == "cuda" else CPU_WAYS
+    runs: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     limits, alone = {}, {}
     for precision in ("ieee", "tf32") if device == "cuda" else ("ieee",):
-        torch.backends.cuda.matmul.fp32_precision = precision
+        use_precision(precision)
         limits[precision] = ceilings(device, options.budget_s)
         alone[precision] = parts(device, options.budget_s)
-        for T, B, N in QUICK if options.quick else SIZES:
-            ways = GPU_WAYS if device == "cuda" else CPU_WAYS
+        sizes = options.sizes or (QUICK if options.quick else SIZES)
+        for T, B, N in [size for _ in range(options.repeats) for size in sizes]:
             for row in measure(ways, T, B, N, device, options.budget_s, limits[precision]):
-                results.append({"precision": precision, **row})
+                runs.setdefault((precision, T, B, N, row["way"]), []).append({"precision": precision, **row})
                 print(f"{precision} T={T} B={B} N={N} {row['way']}: {row['ms']:.2f} ms", flush=True)
-    save(options.out, f"kernels-{device}", results, limits, alone, options.threads)
+            results = [merge(rows) for rows in runs.values()]
+            save(options.out, f"kernels-{device}", results, limits, alone, options.threads)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ class Way(NamedTuple):
     backend: str
     trace: str
     """"none" (TBPTT), "gathered" or "banked"."""
+    captured: bool = False
+    """Replayed as a CUDA graph of forward and backward."""
+    resets: bool = True
+    """False, an anchor and no way to train: one call of torch's LSTM (cuDNN on a GPU), without resets."""
 
 
 CPU_WAYS = [
@@ -35,12 +39,17 @@ CPU_WAYS = [
     Way("RTRL, step by step", "elstm", "reference", "gathered"),  # and the trace handed on: a second pass
     Way("LSTM, TBPTT, stretches", "lstm", "stretches", "none"),
     Way("LSTM, TBPTT, packed", "lstm", "packed", "none"),
+    Way("LSTM, TBPTT, steps", "lstm", "steps", "none"),
+    Way("LSTM, without resets", "lstm", "stretches", "none", resets=False),
 ]
 GPU_WAYS = [
     *CPU_WAYS,
     Way("TBPTT, triton", "elstm", "triton", "none"),
     Way("RTRL, triton, gathered", "elstm", "triton", "gathered"),
     Way("RTRL, triton, in place", "elstm", "triton", "banked"),
+    Way("TBPTT, triton, graph", "elstm", "triton", "none", captured=True),
+    Way("RTRL, triton, in place, graph", "elstm", "triton", "banked", captured=True),
+    Way("LSTM, TBPTT, steps, graph", "lstm", "steps", "none", captured=True),
 ]
 
 
@@ -59,6 +68,7 @@ class Case:
         for tensor in self.inputs:
             tensor.requires_grad_()
         self.reset = (torch.rand(T, B, generator=g) < 0.01).to(device)
+        self.no_reset = torch.zeros_like(self.reset)
         self.e = normal(T, B, N)
         trace = ELSTMTrace(*(normal(B, N, D) for _ in range(2)), *(normal(B, N) for _ in range(4)))
         self.sets = max(1, -(-bank_bytes // (2 * trace.W_z.numel() * trace.W_z.element_size())))
@@ -67,6 +77,8 @@ class Case:
         for parameter in self.lstm.parameters():
             parameter.data = normal(*parameter.shape, scale=N**-0.5)
         self.calls = 0
+        self.graphs: dict[Way, tuple[torch.cuda.CUDAGraph, list[Tensor]]] = {}
+        self.graph_rows = torch.arange(B, device=device)
 
     def next_rows(self) -> Tensor:
         rows = torch.arange(self.size[1]) + self.size[1] * (self.calls % self.sets)
@@ -75,22 +87,51 @@ class Case:
 
     def run(self, way: Way) -> list[Tensor]:
         """States, every gradient, and the trace after the chunk, if there is one."""
+        rows = self.next_rows()
+        here = slice(int(rows[0]), int(rows[-1]) + 1)
+        if way.captured:
+            if way not in self.graphs:
+                self.graphs[way] = self._capture(way)
+            self.graph_rows.copy_(rows)
+            graph, outputs = self.graphs[way]
+            graph.replay()
+        else:
+            trace = self.bank.map(lambda s: s[here]) if way.trace == "gathered" else None
+            outputs = self._solve(way, BankedTrace(self.bank, rows) if way.trace == "banked" else trace)
+        return [*outputs, *(self.bank.map(lambda s: s[here]) if way.trace == "banked" else ())]
+
+    def _solve(self, way: Way, trace: ELSTMTrace | BankedTrace | None) -> list[Tensor]:
+        """States, every gradient, and the next trace where it is a new one."""
         x, c_0 = self.inputs[0], self.inputs[-1]
         if way.cell == "lstm":
-            state = (torch.zeros_like(c_0), c_0)
-            h, _, _ = self.lstm.unroll(x, state, self.reset, backend=way.backend)
+            reset = self.reset if way.resets else self.no_reset
+            h, _, _ = self.lstm.unroll(x, (torch.zeros_like(c_0), c_0), reset, backend=way.backend)
             return [h.detach(), *torch.autograd.grad(h, [x, c_0, *self.lstm.parameters()], self.e)]
-        trace, rows = None, self.next_rows()
-        here = slice(int(rows[0]), int(rows[-1]) + 1)
-        if way.trace == "gathered":
-            trace = self.bank.map(lambda s: s[here])
-        elif way.trace == "banked":
-            trace = BankedTrace(self.bank, rows)
         c, advanced = elstm(*self.inputs, self.reset, trace, way.backend)  # pyright: ignore
         gradients = torch.autograd.grad(c, self.inputs, self.e)
-        if isinstance(advanced, BankedTrace):
-            advanced = self.bank.map(lambda s: s[here])
-        return [c.detach(), *gradients, *(advanced or ())]
+        return [c.detach(), *gradients, *(advanced if isinstance(advanced, ELSTMTrace) else ())]
+
+    def _capture(self, way: Way) -> tuple[torch.cuda.CUDAGraph, list[Tensor]]:
+        """A graph over the rows that `graph_rows` names at each replay. The bank is left as it was."""
+
+        def ticket() -> BankedTrace | None:
+            return BankedTrace(self.bank, self.graph_rows) if way.trace == "banked" else None
+
+        first = slice(0, self.size[1])
+        self.graph_rows.copy_(torch.arange(self.size[1]))
+        before = self.bank.map(lambda s: s[first].clone())
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # compiles the kernels and takes what capture may not allocate
+            for _ in range(3):
+                self._solve(way, ticket())
+        torch.cuda.current_stream().wait_stream(stream)
+        for s, value in zip(self.bank, before, strict=True):
+            s[first] = value
+        graph, trace = torch.cuda.CUDAGraph(), ticket()
+        with torch.cuda.graph(graph):
+            outputs = self._solve(way, trace)
+        return graph, outputs
 
 
 def error(values: list[Tensor], truth: list[Tensor]) -> float:
@@ -107,7 +148,9 @@ def check(ways: list[Way], T: int, N: int, device: str) -> dict[str, float]:
     errors = {}
     for way in ways:
         oracle = {"lstm": "stretches", "elstm": "reference"}[way.cell]
-        oracle_way = way._replace(backend=oracle, trace=way.trace.replace("banked", "gathered"))
+        oracle_way = way._replace(
+            backend=oracle, trace=way.trace.replace("banked", "gathered"), captured=False
+        )
         plain_way = oracle_way._replace(backend="chunked") if way.backend == "triton" else oracle_way
         truth = Case(T, 2, N, device, torch.float64, 0).run(oracle_way)
         plain = error(Case(T, 2, N, device, torch.float32, 0).run(plain_way), truth)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,16 @@ def save(
     parts: dict[str, dict[str, float]],
     threads: int,
 ) -> None:
-    """Writes NAME.json, NAME.md and NAME.png into `folder`. ImportError without matplotlib (extra `plot`)."""
-    machine = header() | {"torch_threads": threads}
+    """Writes NAME.json, NAME.md and, where matplotlib is installed (extra `plot`), NAME.png into `folder`."""
+    machine = header() | {"torch_threads": threads, "niceness": os.nice(0)}
     data = {"machine": machine, "ceilings": ceilings, "parts_ms": parts, "results": results}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
     (folder / f"{name}.md").write_text(_markdown(results, ceilings, parts, machine))
-    _plot(folder / f"{name}.png", results)
+    if importlib.util.find_spec("matplotlib") is None:
+        print(f"no {name}.png: matplotlib is not installed", flush=True)
+    else:
+        _plot(folder / f"{name}.png", results)
 
 
 def steady_ms(row: dict[str, Any]) -> float:

@@ -170,6 +170,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     result: dict[str, Any] = {
         "machine": header() | {"torch_threads": options.threads, "niceness": os.nice(0)},
+        "precision": {
+            "matmul": torch.backends.cuda.matmul.fp32_precision,
+            "convolution": torch.backends.cudnn.conv.fp32_precision,
+        },
         "target": TARGET,
         "small_encoder": measure(size._replace(encoder="mlp"), device, 3 if options.quick else 15),
         "step": measure(size, device, options.rounds or (3 if options.quick else 6)),

@@ -40,12 +40,18 @@ class LSTM(Core):
         """backend: how torch's LSTM, which knows no resets, is called.
 
         "stretches": once for each stretch of steps in which no column is reset. Fastest on a CPU, where a
-        call costs little and packing gathers and scatters.
+        call costs little and packing gathers and scatters. On a GPU it is a Python loop over the stretches,
+        of which a wide batch has nearly as many as steps.
         "packed": once in all. Every column is cut at its resets, and the pieces are one packed batch of
-        sequences of unequal length. The number of launches does not grow with the number of resets.
-        "auto": packed on a GPU, stretches elsewhere.
+        sequences of unequal length. There is no Python loop over T or over the resets: the number of calls
+        and of launches outside torch's LSTM is the same for any T and any resets (tests/kernels/
+        test_host_waits.py). The one wait is for `reset` to reach the host.
+        "steps": a cell call a step, states masked before each. Asks the host nothing, so that a CUDA graph
+        can capture it, which makes its T small launches cheap to repeat; without a graph the slowest.
+        "auto": packed on a GPU, stretches elsewhere. The choice for the GPU is by count of launches and
+        waits, not by the clock: `benchmarks/kernels.py` times each way there, the captured steps too.
 
-        Either way the host must know where the resets are: on a GPU it waits for the device, once.
+        For the first two the host must know where the resets are: on a GPU it waits for the device, once.
         """
         self._refuse_trace(trace)
         if x.ndim != 3 or reset.shape != x.shape[:2]:
@@ -57,7 +63,9 @@ class LSTM(Core):
             return *self._packed(x, state, reset), None
         if backend == "stretches":
             return *self._stretches(x, state, reset), None
-        raise ValueError(f"backend = {backend!r}: an LSTM has 'auto', 'stretches' and 'packed'")
+        if backend == "steps":
+            return *self._steps(x, state, reset), None
+        raise ValueError(f"backend = {backend!r}: an LSTM has 'auto', 'stretches', 'packed' and 'steps'")
 
     def _stretches(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
         h, c = state
@@ -69,6 +77,17 @@ class LSTM(Core):
             h, c = h[0], c[0]
             outputs.append(output)
         return torch.cat(outputs), (h, c)
+
+    def _steps(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        weights = [self.lstm.get_parameter(name) for name in names]
+        m = keep(reset, x)
+        h, c = state
+        outputs = []
+        for x_t, m_t in zip(x, m, strict=True):
+            h, c = torch.lstm_cell(x_t, (m_t * h, m_t * c), *weights)
+            outputs.append(h)
+        return torch.stack(outputs), (h, c)
 
     def _packed(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
         T, B, _ = x.shape

@@ -85,7 +85,7 @@ def test_a_reset_forgets(name):
 
 
 @pytest.mark.parametrize("resets", ["some", "none", "all"])
-@pytest.mark.parametrize("backend", ["stretches", "packed", "auto"])
+@pytest.mark.parametrize("backend", ["stretches", "packed", "steps", "auto"])
 def test_lstm_equals_torchs_cell_with_states_zeroed_by_hand(backend, resets):
     core, (x, reset) = make("lstm"), random_chunk()
     if resets != "some":

@@ -110,6 +110,16 @@ def test_cutting_a_chunk_at_its_resets_takes_as_many_calls_at_any_length_and_wit
     assert len(counts) == 1 and counts.pop() > 10
 
 
+def test_the_lstm_step_by_step_asks_the_gpu_nothing_and_the_others_where_the_resets_are():
+    core = LSTM(D, N).to("meta")
+    arguments = meta(5, B, D), core.initial_state(B), meta(5, B, dtype=torch.bool)
+    h, _, _ = core.unroll(*arguments, backend="steps")
+    assert h.is_meta and h.shape == (5, B, N)
+    for backend in ("packed", "stretches"):
+        with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+            core.unroll(*arguments, backend=backend)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(("T", "share"), [(5, 0.3), (100, 0.0), (100, 0.05)])
 def test_the_packed_lstm_waits_for_the_gpu_once(T, share):

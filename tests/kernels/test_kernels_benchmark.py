@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
-from benchmarks.kernels import measure, medians
+from benchmarks import kernels_report
+from benchmarks.kernels import measure, medians, merge
 from benchmarks.kernels_cases import CPU_WAYS, check, count
 from benchmarks.kernels_report import save
 from kernels.elstm import chunked
@@ -50,6 +52,24 @@ def test_medians_take_turns():
     assert calls[:6] == ["a", "b"] * 3 and set(times) == {"a", "b"}
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_cpu_time_is_taken_of_one_thread_only(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        (times,) = medians({"a": lambda: None}, "cpu", budget_s=0.0).values()
+    finally:
+        torch.set_num_threads(before)
+    assert times["ms"] >= 0 and (times["cpu_ms"] is None) == (threads == 2)
+
+
+def test_repeats_are_merged_by_their_medians():
+    run = {"way": "a", "T": 5, "ms": 3.0, "cpu_ms": None, "bandwidth_fraction": 0.1, "error": 1e-7}
+    merged = merge([run, run | {"ms": 1.0}, run | {"ms": 2.0, "bandwidth_fraction": 0.3}])
+    assert merged["ms"] == 2.0 and merged["ms_runs"] == [3.0, 1.0, 2.0] and merged["cpu_ms"] is None
+    assert merged["bandwidth_fraction"] == 0.1 and merged["T"] == 5 and merged["error"] == 1e-7
+
+
 def test_results_are_saved_as_data_table_and_plot(tmp_path):
     results = [{"precision": "ieee", **row} for row in measure(CPU_WAYS, 2, 2, 4, "cpu", 0.0, CEILING)]
     save(tmp_path, "kernels-cpu", results, {"ieee": CEILING}, {"ieee": {"trace op, T = 1": 0.5}}, threads=1)
@@ -59,3 +79,11 @@ def test_results_are_saved_as_data_table_and_plot(tmp_path):
     assert {line.count("|") for line in table if line.startswith("|")} == {15}
     assert sum(line.startswith("| ieee |") for line in table) == len(CPU_WAYS)
     assert (tmp_path / "kernels-cpu.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_without_matplotlib_there_is_no_plot_and_it_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(kernels_report.importlib.util, "find_spec", lambda name: None)
+    results = [{"precision": "ieee", **row} for row in measure(CPU_WAYS[:1], 2, 2, 4, "cpu", 0.0, CEILING)]
+    save(tmp_path, "kernels-cpu", results, {"ieee": CEILING}, {"ieee": {}}, threads=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kernels-cpu.json", "kernels-cpu.md"]
+    assert capsys.readouterr().out == "no kernels-cpu.png: matplotlib is not installed\n"
