@@ -47,7 +47,9 @@ def ray_session(config: RayConfig, num_actors: int) -> Iterator[None]:
         os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
-    worker_env = {"PYTHONPATH": str(_ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
+    # What this process finds on PYTHONPATH, an environment's package say, its workers find too.
+    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    worker_env = {"PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"}
     if config.address is not None:
         try:
             ray.init(

@@ -13,6 +13,7 @@ The last observation of a rollout is kept and is the first of the next one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,19 @@ from numpy.typing import NDArray
 
 from actors.inference import Inference, LocalInference
 from actors.policy import Policy
-from actors.rollout import EpisodeStats, Rollout
+from actors.rollout import EpisodeStats, Rollout, map_observation, observation_parts
 from actors.weights import WeightSource
 from configs.schema import Config
 from envs.make import make_vec
-from envs.spec import Resumable, VecEnv
+from envs.spec import Observation, Resumable, VecEnv
+
+
+def _keep(t: int, kept: NDArray[Any], seen: NDArray[Any]) -> None:
+    if seen.shape != kept.shape[1:]:
+        raise ValueError(
+            f"the env returned an observation {list(seen.shape)}, expected {list(kept.shape[1:])}"
+        )
+    kept[t] = seen
 
 
 class Collector:
@@ -52,12 +61,12 @@ class Collector:
         self._sequence_number = 0
         slots = env.num_envs
         self._levels = env.spec.levels or (env.spec.id,) * slots
-        self._observation: NDArray[Any] = env.reset(seed=env_seed)
+        self._observation: Observation = env.reset(seed=env_seed)
         self._reward = np.zeros(slots, np.float32)
         self._terminated = np.zeros(slots, np.bool_)
         self._truncated = np.zeros(slots, np.bool_)
         self._reset = np.ones(slots, np.bool_)
-        self._previous_action = np.zeros(slots, np.int64)
+        self._previous_action = inference.initial_action(slots)
         self._state = inference.initial_state(slots)
         self._return = np.zeros(slots, np.float64)
         self._length = np.zeros(slots, np.int64)
@@ -67,20 +76,25 @@ class Collector:
         T, E = self._unroll_length, self._env.num_envs
         spec = self._env.spec
         self._inference.refresh()
+        observation = map_observation(
+            lambda shape, dtype: np.empty((T + 1, E, *shape), dtype),
+            spec.observation_shape,
+            spec.observation_dtype,
+        )
         arrivals = {
-            "observation": np.empty((T + 1, E, *spec.observation_shape), spec.observation_dtype),
             "reward": np.empty((T + 1, E), np.float32),
             "terminated": np.empty((T + 1, E), np.bool_),
             "truncated": np.empty((T + 1, E), np.bool_),
             "reset": np.empty((T + 1, E), np.bool_),
         }
-        action = np.empty((T, E), np.int64)
-        logits = np.empty((T, E, spec.num_actions), np.float32)
+        action: list[NDArray[Any]] = []
+        logits: list[NDArray[np.float32]] = []
         previous_action = self._previous_action.copy()
         initial_state = tuple(array.copy() for array in self._state)
         versions: list[int] = []
         episodes: list[EpisodeStats] = []
         for t in range(T + 1):
+            map_observation(partial(_keep, t), observation, self._observation)
             for name, array in arrivals.items():
                 array[t] = getattr(self, f"_{name}")
             if t == T:
@@ -88,15 +102,17 @@ class Collector:
             decision = self._inference.step(
                 self._observation, self._reward, self._reset, self._state, self._previous_action
             )
-            action[t], logits[t] = decision.action, decision.logits
+            action.append(decision.action)
+            logits.append(decision.logits)
             versions.append(decision.version)
             self._state, self._previous_action = decision.state, decision.action
-            self._advance(decision.action, episodes)
+            self._advance(decision.env_action, episodes)
             heartbeat()
         rollout = Rollout(
+            observation=observation,
             **arrivals,
-            action=action,
-            behaviour_logits=logits,
+            action=np.stack(action),
+            behaviour_logits=np.stack(logits),
             previous_action=previous_action,
             initial_state=initial_state,
             actor_id=self._actor_id,
@@ -110,7 +126,7 @@ class Collector:
         self._sequence_number += 1
         return rollout
 
-    def _advance(self, action: NDArray[np.int64], episodes: list[EpisodeStats]) -> None:
+    def _advance(self, action: NDArray[Any], episodes: list[EpisodeStats]) -> None:
         """One env step, and the books of the games: raw returns, over lost lives too."""
         step = self._env.step(action)
         self._reset = self._terminated | self._truncated
@@ -137,7 +153,7 @@ class Collector:
 
     # --- resuming, for envs that can write down their state ------------------------------------
 
-    _ARRAYS = ("observation", "reward", "terminated", "truncated", "reset", "previous_action")
+    _ARRAYS = ("reward", "terminated", "truncated", "reset", "previous_action")
     _BOOKS = ("return", "length")
 
     @property
@@ -150,6 +166,7 @@ class Collector:
             raise ValueError(f"{self._env.spec.id} cannot write down its state")
         state = {f"env/{name}": array for name, array in self._env.state_dict().items()}
         state |= {name: getattr(self, f"_{name}") for name in self._ARRAYS + self._BOOKS}
+        state |= dict(observation_parts(self._observation))
         state |= {f"state/{i}": array for i, array in enumerate(self._state)}
         identity = np.array([self._incarnation, self._sequence_number], np.int64)
         state |= {"identity": identity, "randomness": self._inference.randomness}
@@ -161,6 +178,8 @@ class Collector:
         self._env.load_state_dict({n[4:]: a for n, a in state.items() if n.startswith("env/")})
         for name in self._ARRAYS + self._BOOKS:
             setattr(self, f"_{name}", np.array(state[name]))
+        labels = iter([label for label, _ in observation_parts(self._observation)])
+        self._observation = map_observation(lambda _: np.array(state[next(labels)]), self._observation)
         self._state = tuple(np.array(state[f"state/{i}"]) for i in range(len(self._state)))
         self._inference.randomness = state["randomness"]
         self._incarnation, self._sequence_number = (int(value) for value in state["identity"])

@@ -2,6 +2,9 @@
 
 `shallow` and `deep` are the two networks of IMPALA (arXiv 1802.01561, figure 3); `nature` is that
 of DQN (Mnih et al. 2015). Images are uint8, channels first, of any size that the strides allow.
+
+Of an observation in several parts each image goes through an encoder of its own and an instruction through
+a small LSTM; vectors join the features as they are, or, where there is no image, go through the encoder.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from configs.schema import ConfigError, PolicyConfig
-from envs.spec import EnvSpec
+from envs.spec import VOCABULARY, EnvSpec
 
 
 class _PixelConv(nn.Conv2d):
@@ -103,22 +106,82 @@ class FlatEncoder(nn.Module):
         return observation.flatten(1)
 
 
+class InstructionEncoder(nn.Module):
+    """The last output of an LSTM over the words of a sentence (IMPALA, figure 3: for language levels)."""
+
+    EMBEDDING, FEATURES = 20, 64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY + 1, self.EMBEDDING)
+        self.lstm = nn.LSTM(self.EMBEDDING, self.FEATURES, batch_first=True)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """observation [M, words] int64, 0 after the last word. Zeros where there is no word at all."""
+        outputs, _ = self.lstm(self.embedding(observation))
+        length = (observation > 0).sum(1)
+        last = (length - 1).clamp(min=0)[:, None, None].expand(-1, 1, self.FEATURES)
+        return outputs.gather(1, last).squeeze(1) * (length > 0).unsqueeze(-1)
+
+
+class PartsEncoder(nn.Module):
+    """One encoder a part, and one for all vectors together; their features side by side."""
+
+    def __init__(self, parts: dict[str, nn.Module], vectors: list[str], vector_encoder: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+        self.vectors = vectors
+        self.vector_encoder = vector_encoder
+
+    def forward(self, observation: dict[str, Tensor]) -> Tensor:
+        features = [encoder(observation[name]) for name, encoder in self.parts.items()]
+        if self.vectors:
+            joined = torch.cat([observation[name].flatten(1) for name in self.vectors], dim=1)
+            features.append(self.vector_encoder(joined))
+        return torch.cat(features, dim=1)
+
+
 def make_encoder(spec: EnvSpec, config: PolicyConfig) -> tuple[nn.Module, int]:
     """The encoder and the width of its features.
 
     Raises ConfigError where the encoder does not fit the observation.
     """
-    shape = spec.observation_shape
+    if not isinstance(spec.observation_shape, dict):
+        return _single(spec.id, spec.observation_shape, spec.observation_dtype, config)
+    parts: dict[str, nn.Module] = {}
+    vectors: list[str] = []
+    width = 0
+    for name, shape in spec.observation_shape.items():
+        dtype = spec.observation_dtype[name]
+        if dtype == "float32":
+            vectors.append(name)
+        elif dtype == "int64":
+            parts[name] = InstructionEncoder()
+            width += InstructionEncoder.FEATURES
+        else:
+            parts[name], features = _single(f"{spec.id} ({name})", shape, dtype, config)
+            width += features
+    vector_encoder: nn.Module = FlatEncoder()
+    if vectors:
+        features = sum(math.prod(spec.observation_shape[name]) for name in vectors)
+        if config.encoder not in _STACKS:
+            vector_encoder, features = _single(spec.id, (features,), "float32", config)
+        width += features
+    return PartsEncoder(parts, vectors, vector_encoder), width
+
+
+def _single(env_id: str, shape: tuple[int, ...], dtype: str, config: PolicyConfig) -> tuple[nn.Module, int]:
+    """The encoder of one image or one vector."""
     if config.encoder in _STACKS:
-        if len(shape) != 3 or spec.observation_dtype != "uint8":
+        if len(shape) != 3 or dtype != "uint8":
             raise ConfigError(
-                f"policy.encoder = {config.encoder!r} needs uint8 images [C, H, W], but {spec.id} gives "
-                f"{spec.observation_dtype}{list(shape)}; use policy.encoder 'mlp'"
+                f"policy.encoder = {config.encoder!r} needs uint8 images [C, H, W], but {env_id} gives "
+                f"{dtype}{list(shape)}; use policy.encoder 'mlp'"
             )
         return ImageEncoder(config.encoder, (shape[0], shape[1], shape[2]), config.features), config.features
-    if spec.observation_dtype == "uint8":
+    if dtype == "uint8":
         raise ConfigError(
-            f"policy.encoder = {config.encoder!r} needs a float32 vector, but {spec.id} gives pixels "
+            f"policy.encoder = {config.encoder!r} needs a float32 vector, but {env_id} gives pixels "
             f"{list(shape)}; use policy.encoder 'shallow', 'nature' or 'deep'"
         )
     if config.encoder == "none":

@@ -13,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from actors.policy import Policy
+from actors.rollout import map_observation
 from actors.weights import WeightSource
+from envs.spec import Observation
 
 ArrayState = tuple[NDArray[np.float32], ...]
 
@@ -21,10 +23,12 @@ ArrayState = tuple[NDArray[np.float32], ...]
 class Decision(NamedTuple):
     """One action for every slot."""
 
-    action: NDArray[np.int64]
-    """[E]"""
+    action: NDArray[Any]
+    """[E] or [E, A], as the wire carries it."""
+    env_action: NDArray[Any]
+    """The same as the env takes it."""
     logits: NDArray[np.float32]
-    """[E, A] of the policy that chose."""
+    """[E, P] parameters of the distribution that it was drawn from."""
     state: ArrayState
     """Recurrent state after the observation."""
     version: int
@@ -34,17 +38,21 @@ class Decision(NamedTuple):
 class Inference(Protocol):
     def initial_state(self, batch: int) -> ArrayState: ...
 
+    def initial_action(self, batch: int) -> NDArray[Any]:
+        """What stands for the previous action where there is none: zeros."""
+        ...
+
     def refresh(self) -> None:
         """Takes the newest weights, if there are newer ones. Called between rollouts."""
         ...
 
     def step(
         self,
-        observation: NDArray[Any],
+        observation: Observation,
         reward: NDArray[np.float32],
         reset: NDArray[np.bool_],
         state: ArrayState,
-        previous_action: NDArray[np.int64],
+        previous_action: NDArray[Any],
     ) -> Decision: ...
 
     @property
@@ -59,7 +67,7 @@ class Inference(Protocol):
 class LocalInference:
     """The policy in this process, on the CPU, with weights pulled from a source.
 
-    greedy: the most probable action instead of a sampled one (ties go to the lowest index).
+    greedy: the distribution's mode instead of a sampled action (ties go to the lowest index).
     """
 
     def __init__(
@@ -75,6 +83,10 @@ class LocalInference:
 
     def initial_state(self, batch: int) -> ArrayState:
         return tuple(array.numpy() for array in self._policy.initial_state(batch))
+
+    def initial_action(self, batch: int) -> NDArray[Any]:
+        distribution = self._policy.distribution
+        return np.zeros((batch, *distribution.action_shape), distribution.action_dtype)
 
     def refresh(self) -> None:
         snapshot = self._source.fetch(self._version) if self._source is not None else None
@@ -92,26 +104,27 @@ class LocalInference:
     @torch.inference_mode()
     def step(
         self,
-        observation: NDArray[Any],
+        observation: Observation,
         reward: NDArray[np.float32],
         reset: NDArray[np.bool_],
         state: ArrayState,
-        previous_action: NDArray[np.int64],
+        previous_action: NDArray[Any],
     ) -> Decision:
         output = self._policy.step(
-            torch.from_numpy(observation),
+            map_observation(torch.from_numpy, observation),
             torch.from_numpy(reward),
             torch.from_numpy(reset),
             tuple(torch.from_numpy(array) for array in state),
             torch.from_numpy(previous_action),
         )
+        distribution = self._policy.distribution
         if self._greedy:
-            action = output.logits.argmax(dim=-1)
+            action = distribution.mode(output.logits)
         else:
-            probabilities = torch.softmax(output.logits, dim=-1)
-            action = torch.multinomial(probabilities, 1, generator=self._generator).squeeze(-1)
+            action = distribution.sample(output.logits, self._generator)
         return Decision(
             action.numpy(),
+            distribution.to_env(action).numpy(),
             output.logits.numpy(),
             tuple(tensor.numpy() for tensor in output.state),
             self._version,

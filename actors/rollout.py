@@ -7,11 +7,30 @@ behaviour_logits speaks of the decision taken on it. So action t earns reward t+
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from envs.spec import Observation
+
+
+def map_observation(function: Callable[..., Any], *observations: Any) -> Any:
+    """`function` of the arrays or tensors that one or more observations consist of, part by part."""
+    first = observations[0]
+    if isinstance(first, dict):
+        return {name: function(*(observation[name] for observation in observations)) for name in first}
+    return function(*observations)
+
+
+def observation_parts(observation: Any) -> Iterator[tuple[str, Any]]:
+    """(label, array): `observation` itself, or `observation.NAME` for each part of it."""
+    if isinstance(observation, dict):
+        yield from ((f"observation.{name}", part) for name, part in observation.items())
+    else:
+        yield "observation", observation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +51,8 @@ class EpisodeStats:
 class Rollout:
     """T steps of the E streams of one actor."""
 
-    observation: NDArray[Any]
-    """[T+1, E, ...] uint8 or float32; x_T is again x_0 of the stream's next rollout."""
+    observation: Observation
+    """[T+1, E, ...] as `EnvSpec` says; x_T is again x_0 of the stream's next rollout."""
     reward: NDArray[np.float32]
     """[T+1, E] came with observation t; raw, never clipped on the wire."""
     terminated: NDArray[np.bool_]
@@ -42,12 +61,12 @@ class Rollout:
     """[T+1, E] the episode was cut off on arriving at observation t."""
     reset: NDArray[np.bool_]
     """[T+1, E] observation t is the first of an episode: state and trace are zeroed before it is consumed."""
-    action: NDArray[np.int64]
-    """[T, E] ignored by the env (a dummy step) where terminated[t] or truncated[t]."""
+    action: NDArray[Any]
+    """[T, E] int64 or [T, E, A] float32; a dummy, ignored by the env, where terminated[t] or truncated[t]."""
     behaviour_logits: NDArray[np.float32]
-    """[T, E, A] of the policy that acted."""
-    previous_action: NDArray[np.int64]
-    """[E] the action before observation 0; without meaning where reset[0]."""
+    """[T, E, P] parameters of the distribution that the action was drawn from (actors/distributions.py)."""
+    previous_action: NDArray[Any]
+    """[E] or [E, A]: the action before observation 0; without meaning where reset[0]."""
     initial_state: tuple[NDArray[np.float32], ...]
     """Recurrent state before observation 0 is consumed, each array [E, ...]."""
     actor_id: int
@@ -72,14 +91,18 @@ class Rollout:
 
     def validate(self) -> None:
         """Raises ValueError naming the first field whose shape, type or values are wrong."""
-        T, E = self.action.shape
+        T, E, *each = self.action.shape
+        kind = self.action.dtype.name
+        if (kind, len(each)) not in (("int64", 0), ("float32", 1)):
+            raise ValueError(
+                f"rollout.action is {kind}{[T, E, *each]}, expected int64[T, E] or float32[T, E, A]"
+            )
         expected: dict[str, tuple[tuple[int, ...], str]] = {
             "reward": ((T + 1, E), "float32"),
             "terminated": ((T + 1, E), "bool"),
             "truncated": ((T + 1, E), "bool"),
             "reset": ((T + 1, E), "bool"),
-            "action": ((T, E), "int64"),
-            "previous_action": ((E,), "int64"),
+            "previous_action": ((E, *each), kind),
         }
         for name, (shape, dtype) in expected.items():
             array = getattr(self, name)
@@ -87,8 +110,9 @@ class Rollout:
                 raise ValueError(
                     f"rollout.{name} is {array.dtype}{list(array.shape)}, expected {dtype}{list(shape)}"
                 )
-        for name, length in (("observation", T + 1), ("behaviour_logits", T)):
-            array = getattr(self, name)
+        parts = dict(observation_parts(self.observation))
+        for name, array in (*parts.items(), ("behaviour_logits", self.behaviour_logits)):
+            length = T if name == "behaviour_logits" else T + 1
             if array.shape[:2] != (length, E):
                 raise ValueError(
                     f"rollout.{name} has leading shape {list(array.shape[:2])}, expected {[length, E]}"
@@ -96,8 +120,7 @@ class Rollout:
         for index, array in enumerate(self.initial_state):
             if array.shape[0] != E:
                 raise ValueError(f"rollout.initial_state[{index}] has {array.shape[0]} slots, expected {E}")
-        for name in ("reward", "behaviour_logits"):
-            if not np.isfinite(getattr(self, name)).all():
+        numbers = {name: getattr(self, name) for name in ("reward", "action", "behaviour_logits")}
+        for name, array in (parts | numbers).items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise ValueError(f"rollout.{name} of actor {self.actor_id} holds NaN or infinity")
-        if self.observation.dtype.kind == "f" and not np.isfinite(self.observation).all():
-            raise ValueError(f"rollout.observation of actor {self.actor_id} holds NaN or infinity")

@@ -1,29 +1,24 @@
-"""Any environment registered with Gymnasium that has discrete actions, by its own id.
+"""Any environment registered with Gymnasium, by its own id.
 
 `CartPole-v1`, or `module:Id-v0` to import the module that registers it first. The slots are
-stepped one after the other (SyncVectorEnv), each with a seed of its own.
-
-Observations: a Box of uint8 stays uint8, and an image with its channels last is turned to channels
-first; any other Box becomes float32; a Discrete observation becomes a float32 one-hot.
+stepped one after the other (SyncVectorEnv), each with a seed of its own. What becomes of observations and
+actions: gym_spaces.py.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from typing import Any, cast
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from configs.schema import EnvConfig
-from envs.spec import EnvError, EnvSpec, VecStep, check_actions
+from envs.gym_spaces import decode_actions, encode_observations
+from envs.spec import EnvError, EnvSpec, Observation, VecStep, check_actions
 from envs.streams import distinct_seeds
-
-_CHANNELS = (1, 3, 4)
 
 
 class GymVecEnv:
@@ -36,30 +31,29 @@ class GymVecEnv:
             actions, observations = one.action_space, one.observation_space
         finally:
             one.close()
-        if not isinstance(actions, Discrete):
-            raise EnvError(f"env.id = {env_id!r} has the actions {actions}; only Discrete can be used")
-        self._encode, shape, dtype = _encoder(env_id, observations)
-        self._first_action = int(actions.start)
+        self._actions = decode_actions(env_id, actions)
+        self._encode, shape, dtype = encode_observations(env_id, observations)
         self.num_envs = num_envs
         self.spec = EnvSpec(
             id=env_id,
             observation_shape=shape,
             observation_dtype=dtype,
-            num_actions=int(actions.n),
+            num_actions=self._actions.number,
+            continuous_actions=self._actions.continuous,
             levels=(env_id,) * num_envs,
         )
         self._envs = SyncVectorEnv(
             [lambda: _make_one(env_id)] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP
         )
 
-    def reset(self, seed: int) -> NDArray[Any]:
+    def reset(self, seed: int) -> Observation:
         observation, _ = self._envs.reset(seed=distinct_seeds(seed, self.num_envs).tolist())
         return self._encode(observation)
 
-    def step(self, actions: NDArray[np.int64]) -> VecStep:
-        """Raises ValueError for a wrong shape or an action outside [0, num_actions)."""
+    def step(self, actions: NDArray[Any]) -> VecStep:
+        """Raises ValueError for actions of a wrong shape or out of range."""
         check_actions(self.spec, self.num_envs, actions)
-        observation, reward, terminated, truncated, _ = self._envs.step(actions + self._first_action)
+        observation, reward, terminated, truncated, _ = self._envs.step(self._actions.decode(actions))
         # A time limit may mark a terminal observation too; the value of a terminal one is known.
         truncated = truncated & ~terminated
         return VecStep(
@@ -79,30 +73,6 @@ def _make_one(env_id: str) -> gymnasium.Env[Any, Any]:
         return gymnasium.make(env_id, disable_env_checker=True)
     except (gymnasium.error.Error, ImportError) as error:
         raise EnvError(f"env.id = {env_id!r} cannot be made: {error}") from error
-
-
-def _encoder(
-    env_id: str, space: gymnasium.Space[Any]
-) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], tuple[int, ...], str]:
-    """What turns a batch of raw observations into fresh arrays of ours; their shape and dtype."""
-    if isinstance(space, Discrete):
-        n, start = int(space.n), int(space.start)
-        identity = np.eye(n, dtype=np.float32)
-        return lambda batch: identity[batch - start], (n,), "float32"
-    if not isinstance(space, Box):
-        raise EnvError(
-            f"env.id = {env_id!r} observes {space}; only Box and Discrete can be used: "
-            "wrap the environment (gymnasium.wrappers.FlattenObservation) and register the wrapped one"
-        )
-    shape = space.shape
-    if space.dtype != np.uint8:
-        return lambda batch: batch.astype(np.float32), shape, "float32"
-    if len(shape) == 2:
-        return lambda batch: batch[:, None].copy(), (1, *shape), "uint8"
-    if len(shape) == 3 and shape[-1] in _CHANNELS and shape[0] not in _CHANNELS:
-        turned = (shape[2], shape[0], shape[1])
-        return lambda batch: np.ascontiguousarray(np.moveaxis(batch, -1, 1)), turned, "uint8"
-    return lambda batch: batch.copy(), shape, "uint8"
 
 
 def known_ids(config: EnvConfig) -> tuple[str, ...]:

@@ -14,10 +14,17 @@ rewards up to `game_over`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+Observation: TypeAlias = Any
+"""Of all slots: an array [E, ...], or a dict of several by name."""
+
+
+VOCABULARY = 1000
+"""Words of an instruction are numbered 1 to VOCABULARY, by hash; 0 is no word and fills up the end."""
 
 
 class EnvError(Exception):
@@ -29,11 +36,14 @@ class EnvSpec:
     """Shapes and units of one vector environment."""
 
     id: str
-    observation_shape: tuple[int, ...]
-    """Shape of one slot's observation; images are channels first."""
-    observation_dtype: str
-    """`uint8` (pixels, 0 to 255) or `float32`."""
+    observation_shape: Any
+    """Shape of one slot's observation, or a dict of shapes where it has several parts; images are channels
+    first."""
+    observation_dtype: Any
+    """In the same form: `uint8` (pixels, 0 to 255), `float32`, or `int64` (words by number; 0: none)."""
     num_actions: int
+    """Discrete actions to choose from; or dimensions of a continuous one."""
+    continuous_actions: bool = False
     frames_per_step: int = 1
     """Emulator frames of one agent step (the action repeat)."""
     levels: tuple[str, ...] = ()
@@ -44,7 +54,7 @@ class EnvSpec:
 class VecStep:
     """What one step of all slots returned. Fresh arrays: the caller may keep them."""
 
-    observation: NDArray[Any]
+    observation: Observation
     """[E, ...]"""
     reward: NDArray[np.float32]
     """[E], raw, never clipped."""
@@ -64,13 +74,13 @@ class VecEnv(Protocol):
     spec: EnvSpec
     num_envs: int
 
-    def reset(self, seed: int) -> NDArray[Any]:
+    def reset(self, seed: int) -> Observation:
         """Starts all slots anew, each with its own stream of randomness drawn from `seed`.
         Returns the first observations [E, ...]."""
         ...
 
-    def step(self, actions: NDArray[np.int64]) -> VecStep:
-        """`actions`: [E] int64 in [0, num_actions)."""
+    def step(self, actions: NDArray[Any]) -> VecStep:
+        """`actions`: [E] int64 in [0, num_actions); continuous: [E, num_actions] float32 in [-1, 1]."""
         ...
 
     def close(self) -> None: ...
@@ -85,10 +95,12 @@ class Resumable(Protocol):
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None: ...
 
 
-def check_actions(spec: EnvSpec, num_envs: int, actions: NDArray[np.int64]) -> None:
-    """Raises ValueError unless `actions` is [num_envs] with values in [0, spec.num_actions)."""
-    if actions.shape != (num_envs,):
-        raise ValueError(f"{spec.id}: actions have shape {list(actions.shape)}, expected [{num_envs}]")
-    low, high = int(actions.min()), int(actions.max())
-    if low < 0 or high >= spec.num_actions:
-        raise ValueError(f"{spec.id}: actions {low} to {high}, expected 0 to {spec.num_actions - 1}")
+def check_actions(spec: EnvSpec, num_envs: int, actions: NDArray[Any]) -> None:
+    """Raises ValueError unless `actions` has the shape and the range that `VecEnv.step` states."""
+    shape = (num_envs, spec.num_actions) if spec.continuous_actions else (num_envs,)
+    if actions.shape != shape:
+        raise ValueError(f"{spec.id}: actions have shape {list(actions.shape)}, expected {list(shape)}")
+    least, most = (-1.0, 1.0) if spec.continuous_actions else (0, spec.num_actions - 1)
+    low, high = actions.min(), actions.max()
+    if not (low >= least and high <= most):  # also where one is NaN
+        raise ValueError(f"{spec.id}: actions {low} to {high}, expected {least} to {most}")

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from actors.rollout import EpisodeStats, Rollout
+from actors.rollout import EpisodeStats, Rollout, map_observation, observation_parts
 from configs.schema import Config
 
 
@@ -25,7 +25,8 @@ from configs.schema import Config
 class Batch:
     """B columns, time-major, on the learner's device. Shapes as in `Rollout`, with B for E."""
 
-    observation: Tensor
+    observation: Any
+    """A tensor, or several by name."""
     reward: Tensor
     terminated: Tensor
     truncated: Tensor
@@ -33,7 +34,7 @@ class Batch:
     action: Tensor
     behaviour_logits: Tensor
     previous_action: Tensor
-    """[T+1, B]: the action before each observation."""
+    """[T+1, B, ...]: the action before each observation."""
     initial_state: tuple[Tensor, ...]
     streams: list[StreamPiece]
     episodes: list[EpisodeStats]
@@ -44,7 +45,7 @@ class Batch:
 
     @property
     def num_steps(self) -> int:
-        return self.action.numel()
+        return self.action.shape[0] * self.action.shape[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +111,15 @@ class Batcher:
 
     def _stack(self, rollouts: list[Rollout], wait_ms: float) -> Batch:
         previous = [np.concatenate([r.previous_action[None], r.action]) for r in rollouts]
+        labels = iter([label for label, _ in observation_parts(rollouts[0].observation)])
         return Batch(
+            observation=map_observation(
+                lambda *parts: self._join(next(labels), list(parts), axis=1),
+                *(r.observation for r in rollouts),
+            ),
             **{
                 name: self._join(name, [getattr(r, name) for r in rollouts], axis=1)
-                for name in ("observation", "reward", "terminated", "truncated", "reset", "action")
+                for name in ("reward", "terminated", "truncated", "reset", "action")
             },
             behaviour_logits=self._join("behaviour_logits", [r.behaviour_logits for r in rollouts], axis=1),
             previous_action=self._join("previous_action", previous, axis=1),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from actors.policy import Policy
+from actors.rollout import map_observation
 from kernels.elstm import ELSTMTrace
 from learner.batcher import Batch, StreamPiece
 
@@ -18,7 +21,7 @@ class _Past:
     """One rollout of one actor's streams; the fields of `Batch`, T steps each."""
 
     piece: StreamPiece
-    observation: Tensor
+    observation: Any
     reward: Tensor
     reset: Tensor
     previous_action: Tensor
@@ -27,6 +30,10 @@ class _Past:
     def precedes(self, piece: StreamPiece) -> bool:
         mine = self.piece
         return (mine.incarnation, mine.sequence_number + 1) == (piece.incarnation, piece.sequence_number)
+
+
+def _copy(T: int, columns: slice, part: Tensor) -> Tensor:
+    return part[:T, columns].clone()
 
 
 class History:
@@ -48,7 +55,7 @@ class History:
             past.append(
                 _Past(
                     piece,
-                    observation=batch.observation[:T, columns].clone(),
+                    observation=map_observation(partial(_copy, T, columns), batch.observation),
                     reward=batch.reward[:T, columns].clone(),
                     reset=batch.reset[:T, columns].clone(),
                     previous_action=batch.previous_action[:T, columns].clone(),
@@ -67,10 +74,9 @@ class History:
             trace = policy.initial_trace(piece.num_streams)
             past = self._past.get(piece.actor_id)
             if past and past[-1].precedes(piece):
-                fields = zip(
-                    *((p.observation, p.reward, p.reset, p.previous_action) for p in past), strict=True
-                )
-                observation, reward, reset, action = (torch.cat(parts) for parts in fields)
+                observation = map_observation(lambda *parts: torch.cat(parts), *(p.observation for p in past))
+                fields = zip(*((p.reward, p.reset, p.previous_action) for p in past), strict=True)
+                reward, reset, action = (torch.cat(parts) for parts in fields)
                 x = policy.core_input(observation, reward, reset, action)
                 _, _, trace = policy.core.unroll(x, past[0].initial_state, reset, trace)
             layers.append([trace] if isinstance(trace, ELSTMTrace) else list(trace))

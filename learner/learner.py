@@ -97,7 +97,7 @@ class Learner:
             trace,
             self.config.credit,
         )
-        return actor_critic_loss(unroll, batch, self.config)
+        return actor_critic_loss(unroll, self.policy.distribution, batch, self.config)
 
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self.policy.parameters() if p.grad is not None]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
+from actors.distributions import Distribution
 from actors.policy import PolicyUnroll
 from configs.schema import Config
 from kernels.vtrace import vtrace
@@ -39,14 +39,12 @@ def clip_reward(reward: Tensor, clipping: str) -> Tensor:
     return reward.clamp(-1.0, 1.0) if clipping == "abs_one" else reward
 
 
-def actor_critic_loss(unroll: PolicyUnroll, batch: Batch, config: Config) -> Loss:
+def actor_critic_loss(unroll: PolicyUnroll, distribution: Distribution, batch: Batch, config: Config) -> Loss:
     """Truncation bootstraps from the value of the true last observation; termination does not."""
     ended = batch.terminated | batch.truncated
     valid = (~ended[:-1]).to(unroll.logits.dtype)
-    log_pi = torch.log_softmax(unroll.logits, dim=-1)
-    action = batch.action.unsqueeze(-1)
-    log_prob = log_pi.gather(-1, action).squeeze(-1)
-    log_mu = torch.log_softmax(batch.behaviour_logits, dim=-1).gather(-1, action).squeeze(-1)
+    log_prob = distribution.log_prob(unroll.logits, batch.action)
+    log_mu = distribution.log_prob(batch.behaviour_logits, batch.action)
     log_rho = (log_prob - log_mu).detach()
 
     vs, pg_advantage = vtrace(
@@ -63,7 +61,7 @@ def actor_critic_loss(unroll: PolicyUnroll, batch: Batch, config: Config) -> Los
     )
     policy = -(valid * log_prob * pg_advantage).sum()
     baseline = 0.5 * (valid * (vs - unroll.baseline).square()).sum()
-    entropy = -(valid.unsqueeze(-1) * log_pi.exp() * log_pi).sum()
+    entropy = (valid * distribution.entropy(unroll.logits)).sum()
     total = policy + config.baseline_cost * baseline - config.entropy_cost * entropy
 
     steps = valid.sum().clamp(min=1.0)

@@ -148,7 +148,12 @@ class _FixedCell(CountingCell):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"), [("reward", "rollout.reward"), ("observation", "rollout.obs"), ("shape", "broadcast")]
+    ("spoil", "words"),
+    [
+        ("reward", "rollout.reward"),
+        ("observation", "rollout.obs"),
+        ("shape", r"observation \[3, 2\], expected \[3, 3\]"),
+    ],
 )
 def test_nothing_of_a_rollout_with_bad_numbers_leaves(spoil: str, words: str) -> None:
     env = _Broken(make_vec(EnvConfig(id="counting/7", num_envs=E)), spoil)

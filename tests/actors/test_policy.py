@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from actors.encoders import ImageEncoder
+from actors.encoders import ImageEncoder, InstructionEncoder
 from actors.policy import Policy
 from configs.schema import ConfigError, PolicyConfig
 from envs.spec import EnvSpec
@@ -118,3 +118,66 @@ def test_only_the_elstm_has_a_trace() -> None:
 def test_an_encoder_that_does_not_fit_is_refused(spec: EnvSpec, encoder: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         _policy(spec, encoder=encoder)
+
+
+PARTS = EnvSpec(
+    id="parts",
+    observation_shape={"screen": (3, 16, 20), "speed": (2, 2), "words": (6,), "held": (3,)},
+    observation_dtype={"screen": "uint8", "speed": "float32", "words": "int64", "held": "float32"},
+    num_actions=A,
+)
+
+
+def _parts(batch: int) -> dict[str, torch.Tensor]:
+    return {
+        "screen": torch.randint(256, (batch, 3, 16, 20), dtype=torch.uint8),
+        "speed": torch.randn(batch, 2, 2),
+        "words": torch.tensor([5, 9, 1, 0, 0, 0]).repeat(batch, 1),
+        "held": torch.randn(batch, 3),
+    }
+
+
+def test_parts_are_encoded_each_in_its_own_way_and_all_of_them_count() -> None:
+    policy = _policy(PARTS, encoder="deep", features=8)
+    assert policy.core.input_size == 8 + 64 + 7 + 1
+    observation = _parts(B)
+    zeros = torch.zeros(B)
+    x = policy.core_input(observation, zeros, zeros.bool(), zeros.long())
+    torch.testing.assert_close(x[:, 72:76], observation["speed"].flatten(1), rtol=0, atol=0)
+    torch.testing.assert_close(x[:, 76:79], observation["held"], rtol=0, atol=0)
+    for name, part in observation.items():
+        other = policy.core_input(observation | {name: part + 1}, zeros, zeros.bool(), zeros.long())
+        assert not torch.equal(other, x), name
+
+
+def test_vectors_without_an_image_go_through_the_encoder() -> None:
+    shapes = {"a": (2,), "b": (3,)}
+    spec = EnvSpec(
+        id="v", observation_shape=shapes, observation_dtype=dict.fromkeys(shapes, "float32"), num_actions=A
+    )
+    policy = _policy(spec, encoder="mlp", features=8)
+    assert policy.core.input_size == 8 + 1
+    with pytest.raises(ConfigError, match=r"parts \(screen\) gives pixels"):
+        _policy(PARTS, encoder="mlp")
+
+
+def test_an_instruction_ends_at_its_last_word() -> None:
+    encoder = InstructionEncoder()
+    short = torch.tensor([[5, 9, 0, 0], [0, 0, 0, 0]])
+    padded = torch.tensor([[5, 9, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
+    torch.testing.assert_close(encoder(short), encoder(padded))
+    assert not encoder(short)[1].any(), "no word, no features"
+    assert not torch.equal(encoder(torch.tensor([[9, 5]])), encoder(short)[:1]), "the order counts"
+
+
+def test_continuous_actions_take_two_parameters_each_and_are_fed_back_squashed() -> None:
+    spec = EnvSpec(
+        id="c", observation_shape=(5,), observation_dtype="float32", num_actions=2, continuous_actions=True
+    )
+    policy = _policy(spec, encoder="none", previous_action=True)
+    action, zeros = torch.randn(B, 2), torch.zeros(B)
+    observation, reset = torch.randn(B, 5), torch.tensor([False, True, False])
+    step = policy.step(observation, zeros, reset, policy.initial_state(B), action)
+    assert step.logits.shape == (B, 4)
+    x = policy.core_input(observation, zeros, reset, action)
+    torch.testing.assert_close(x[:, 6:], action.tanh() * ~reset[:, None])

@@ -7,12 +7,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Space
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sequence, Space, Text, Tuple
 
 from configs.schema import EnvConfig
 from envs.gym import GymVecEnv
 from envs.make import make_vec
 from envs.spec import EnvError
+from envs.streams import distinct_seeds
 
 SLOTS = 4
 
@@ -47,13 +48,24 @@ SPACES: dict[str, Space[Any]] = {
     "Ram": Box(shape=(12,), **BYTES),
     "Double": Box(-1.0, 1.0, (3, 2), np.float64),
     "Cell": Discrete(6, start=2),
-    "Dictionary": Dict(a=Box(-1.0, 1.0, (2,))),
+    "Many": MultiDiscrete([3, 2], start=[0, 4]),
+    "Bits": MultiBinary(3),
+    "Vectors": Dict(b=Discrete(2), a=Tuple([Box(-1.0, 1.0, (2,)), MultiBinary(1)])),
+    "Parts": Dict(
+        screen=Box(shape=(7, 9, 3), **BYTES),
+        speed=Box(-1.0, 1.0, (2, 2)),
+        goal=Text(12, min_length=3),
+        held=Discrete(3),
+    ),
+    "Unending": Sequence(Discrete(2)),
 }
 for _name, _space in SPACES.items():
     _spaces = {"observation": _space, "action": Discrete(3, start=5)}
     gymnasium.register(f"Odd{_name}-v0", Odd, kwargs=_spaces, max_episode_steps=5)
 _spaces = {"observation": SPACES["Ram"], "action": MultiDiscrete([2, 2])}
 gymnasium.register("OddAction-v0", Odd, kwargs=_spaces)
+_spaces = {"observation": SPACES["Ram"], "action": Box(-np.inf, np.inf, (2,))}
+gymnasium.register("OddUnbounded-v0", Odd, kwargs=_spaces)
 gymnasium.register("OddBroken-v0", "no_such_module:Env")
 
 
@@ -65,8 +77,6 @@ def build(env_id: str, num_envs: int = SLOTS) -> GymVecEnv:
 
 def raw(env_id: str, slot: int) -> list[Any]:
     """What slot `slot` of a GymVecEnv seeded with 3 should see, straight from the env."""
-    from envs.streams import distinct_seeds
-
     env = gymnasium.make(env_id, disable_env_checker=True)
     observations = [env.reset(seed=int(distinct_seeds(3, SLOTS)[slot]))[0]]
     return observations + [env.step(5)[0] for _ in range(5)]
@@ -81,6 +91,8 @@ def raw(env_id: str, slot: int) -> list[Any]:
         ("Ram", (12,), "uint8"),
         ("Double", (3, 2), "float32"),
         ("Cell", (6,), "float32"),
+        ("Many", (5,), "float32"),
+        ("Bits", (3,), "float32"),
     ],
 )
 def test_observations_are_encoded_and_fresh(name: str, shape: tuple[int, ...], dtype: str) -> None:
@@ -94,9 +106,50 @@ def test_observations_are_encoded_and_fresh(name: str, shape: tuple[int, ...], d
                 theirs = np.moveaxis(theirs, -1, 0)
             elif name == "Cell":
                 theirs = np.eye(6)[theirs - 2]
+            elif name == "Many":
+                theirs = np.concatenate([np.eye(3)[theirs[0]], np.eye(2)[theirs[1] - 4]])
             assert ours.dtype == dtype and ours.shape == (SLOTS, *shape)
             np.testing.assert_array_equal(ours[slot], np.asarray(theirs).astype(dtype).reshape(shape))
     assert not any(np.shares_memory(a, b) for i, a in enumerate(seen) for b in seen[i + 1 :])
+
+
+def test_vectors_of_a_dictionary_become_one() -> None:
+    env = build("OddVectors-v0")
+    assert (env.spec.observation_shape, env.spec.observation_dtype) == ((5,), "float32")
+    for slot, seen in enumerate(env.reset(3)):
+        theirs = raw("OddVectors-v0", slot)[0]
+        np.testing.assert_array_equal(seen, [*np.eye(2)[theirs["b"]], *theirs["a"][0], *theirs["a"][1]])
+
+
+def test_images_and_texts_of_a_dictionary_stay_parts() -> None:
+    env = build("OddParts-v0")
+    shapes = {"goal": (20,), "screen": (3, 7, 9), "vector": (7,)}
+    dtypes = {"goal": "int64", "screen": "uint8", "vector": "float32"}
+    assert (env.spec.observation_shape, env.spec.observation_dtype) == (shapes, dtypes)
+    seen = [env.reset(3), *(env.step(np.zeros(SLOTS, np.int64)).observation for _ in range(5))]
+    for slot in range(SLOTS):
+        for ours, theirs in zip(seen, raw("OddParts-v0", slot), strict=True):
+            assert {name: part.dtype for name, part in ours.items()} == dtypes
+            np.testing.assert_array_equal(ours["screen"][slot], np.moveaxis(theirs["screen"], -1, 0))
+            vector = [*theirs["speed"].ravel(), *np.eye(3)[theirs["held"]]]
+            np.testing.assert_array_equal(ours["vector"][slot], np.asarray(vector, np.float32))
+            assert ours["goal"][slot, 0] > 0 and not ours["goal"][slot, 1:].any(), "one word"
+
+
+def test_continuous_actions_span_the_envs_range() -> None:
+    env = build("Pendulum-v1", 3)
+    assert env.spec.continuous_actions and env.spec.num_actions == 1
+    one = gymnasium.make("Pendulum-v1")
+    expected = []
+    for slot, torque in enumerate((-2.0, 0.5, 2.0)):
+        one.reset(seed=int(distinct_seeds(3, 3)[slot]))
+        expected.append(one.step(np.array([torque], np.float32))[1])
+    env.reset(3)
+    step = env.step(np.array([[-1.0], [0.25], [1.0]], np.float32))
+    np.testing.assert_allclose(step.reward, expected, rtol=1e-6)
+    for bad in (np.array([[0.0], [1.5], [0.0]]), np.array([[0.0], [np.nan], [0.0]]), np.zeros(3)):
+        with pytest.raises(ValueError, match="expected"):
+            env.step(bad.astype(np.float32))
 
 
 def test_actions_start_at_zero_for_us_and_at_start_for_the_env() -> None:
@@ -143,9 +196,9 @@ def test_slots_are_seeded_apart_and_repeatably() -> None:
 @pytest.mark.parametrize(
     ("env_id", "message"),
     [
-        ("OddDictionary-v0", "only Box and Discrete can be used"),
-        ("OddAction-v0", r"actions MultiDiscrete.*only Discrete can be used"),
-        ("Pendulum-v1", r"actions Box.*only Discrete can be used"),
+        ("OddUnending-v0", "observes Sequence.*which no policy here can read"),
+        ("OddAction-v0", r"actions MultiDiscrete.*only Discrete or a bounded Box can be used"),
+        ("OddUnbounded-v0", r"actions Box.*only Discrete or a bounded Box can be used"),
         ("OddBroken-v0", "cannot be made: .*no_such_module"),
         ("no_such_module:Thing-v0", "'no_such_module' cannot be imported"),
         ("cartpole-v1", "did you mean CartPole-v1"),

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from actors.distributions import make_distribution
 from configs.schema import Config, EnvConfig, PolicyConfig
 from envs.spec import EnvSpec
 from learner.batcher import Batch, StreamPiece
 
 SPEC = EnvSpec(id="test", observation_shape=(3,), observation_dtype="float32", num_actions=4)
+DISTRIBUTION = make_distribution(SPEC)
 
 
 def config(**changes: object) -> Config:

@@ -10,7 +10,7 @@ import torch
 from actors.policy import PolicyUnroll
 from learner.batcher import Batch
 from learner.loss import Loss, actor_critic_loss
-from tests.learner.batches import SPEC, config, random_batch
+from tests.learner.batches import DISTRIBUTION, SPEC, config, random_batch
 
 T, B = 6, 3
 
@@ -24,7 +24,7 @@ def _unroll(seed: int = 0, t: int = T, b: int = B) -> PolicyUnroll:
 
 
 def _gradients(unroll: PolicyUnroll, batch: Batch) -> tuple[Loss, torch.Tensor, torch.Tensor]:
-    loss = actor_critic_loss(unroll, batch, config())
+    loss = actor_critic_loss(unroll, DISTRIBUTION, batch, config())
     logits, baseline = torch.autograd.grad(loss.total, [unroll.logits, unroll.baseline])
     return loss, logits, baseline
 
@@ -38,7 +38,7 @@ def test_dummy_step_carries_no_loss(how: str) -> None:
     assert logits[1, 1].any() and baseline[3, 1].any()
     other = dataclasses.replace(batch, action=batch.action.clone())
     other.action[2, 1] = (other.action[2, 1] + 1) % SPEC.num_actions
-    assert actor_critic_loss(_unroll(), other, config()).total == loss.total
+    assert actor_critic_loss(_unroll(), DISTRIBUTION, other, config()).total == loss.total
 
 
 def _target_of_step_before_end(how: str, final_value: float) -> float:
@@ -86,7 +86,7 @@ def test_reward_belongs_to_the_action_before_it_and_is_clipped_in_the_loss_only(
     one.reward[3, 0] = 1.0
     assert _gradients(_unroll(), big)[0].total == _gradients(_unroll(), one)[0].total
     assert big.reward[3, 0] == 100.0
-    unclipped = actor_critic_loss(_unroll(), big, config(reward_clipping="none"))
+    unclipped = actor_critic_loss(_unroll(), DISTRIBUTION, big, config(reward_clipping="none"))
     assert unclipped.total != _gradients(_unroll(), one)[0].total
     first = dataclasses.replace(batch, reward=batch.reward.clone())
     first.reward[0] = 9.0  # came with x_0: an action before this rollout earned it
@@ -97,7 +97,7 @@ def test_on_policy_ratios_are_one_and_costs_weigh_the_parts() -> None:
     batch = random_batch(T, B, seed=1)
     unroll = _unroll()
     batch = dataclasses.replace(batch, behaviour_logits=unroll.logits.detach().clone())
-    loss = actor_critic_loss(unroll, batch, config(baseline_cost=2.0, entropy_cost=3.0))
+    loss = actor_critic_loss(unroll, DISTRIBUTION, batch, config(baseline_cost=2.0, entropy_cost=3.0))
     assert loss.rho_mean == pytest.approx(1.0) and loss.c_mean == pytest.approx(1.0)
     assert loss.rho_clip_frac == 0.0
     assert loss.total.item() == pytest.approx(float(loss.policy + 2 * loss.baseline - 3 * loss.entropy))
@@ -105,7 +105,9 @@ def test_on_policy_ratios_are_one_and_costs_weigh_the_parts() -> None:
 
 def test_reward_scale_multiplies_the_clipped_reward() -> None:
     batch = random_batch(T, B, seed=1)
-    scaled = actor_critic_loss(_unroll(), batch, config(reward_scale=0.25))
+    scaled = actor_critic_loss(_unroll(), DISTRIBUTION, batch, config(reward_scale=0.25))
     by_hand = dataclasses.replace(batch, reward=batch.reward.clamp(-1, 1) * 0.25)
-    torch.testing.assert_close(scaled.total, actor_critic_loss(_unroll(), by_hand, config()).total)
-    assert scaled.total != actor_critic_loss(_unroll(), batch, config()).total
+    torch.testing.assert_close(
+        scaled.total, actor_critic_loss(_unroll(), DISTRIBUTION, by_hand, config()).total
+    )
+    assert scaled.total != actor_critic_loss(_unroll(), DISTRIBUTION, batch, config()).total

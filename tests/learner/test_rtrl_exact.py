@@ -12,7 +12,7 @@ from actors.policy import Policy, PolicyUnroll
 from learner.batcher import Batch
 from learner.loss import actor_critic_loss
 from learner.trace_bank import TraceBank
-from tests.learner.batches import SPEC, config, random_batch
+from tests.learner.batches import DISTRIBUTION, SPEC, config, random_batch
 
 T, B = 6, 3
 RECURRENT = ("W_z", "W_f", "w_z", "w_f", "b_z", "b_f")
@@ -61,7 +61,7 @@ def _rtrl_gradient(policy: Policy, batches: list[Batch], *, traces: bool) -> dic
         trace = bank.traces(batch.streams)[0].for_core if bank is not None else None
         observation = (batch.observation, batch.reward, batch.reset)
         unroll = policy.unroll(*observation, state, batch.previous_action, trace)
-        actor_critic_loss(unroll, batch, config(entropy_cost=0.1)).total.backward()
+        actor_critic_loss(unroll, DISTRIBUTION, batch, config(entropy_cost=0.1)).total.backward()
         with torch.no_grad():
             _, state, _ = policy.core.unroll(_core_input(policy, batch), state, batch.reset[:T])
     return {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
@@ -94,7 +94,7 @@ def _bptt_gradient(policy: Policy, batches: list[Batch]) -> dict[str, torch.Tens
         baseline = torch.stack(baselines)
         following = torch.cat([baseline[1:].detach(), last.unsqueeze(0)])
         unroll = PolicyUnroll(torch.stack(logits), baseline, following, None)
-        total = total + actor_critic_loss(unroll, batch, config(entropy_cost=0.1)).total
+        total = total + actor_critic_loss(unroll, DISTRIBUTION, batch, config(entropy_cost=0.1)).total
     total.backward()
     return {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
 
