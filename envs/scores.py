@@ -173,6 +173,9 @@ def level_of(env_id: str) -> str | None:
 
 
 def suite_for(config: EnvConfig) -> str | None:
-    """The score table for levels of `config`'s env; None where there is none."""
-    suites = _BY_PREFIX.get(config.id.partition("/")[0], ())
-    return suites[0] if len(suites) == 1 else None
+    """The score table for levels of `config`'s env; None where there is none (ProcGen's other difficulties)."""
+    prefix = config.id.partition("/")[0]
+    suites = _BY_PREFIX.get(prefix, ())
+    if prefix == "procgen":
+        suites = tuple(suite for suite in suites if suite == f"procgen-{config.procgen.distribution_mode}")
+    return suites[0] if suites else None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from configs.schema import EnvConfig
+from configs.schema import EnvConfig, ProcgenConfig
 from envs.atari import _ROMS
 from envs.dmlab_levels import TASK_SETS
 from envs.scores import SCORE_SUITES, aggregate, level_of, normalise, score_matrix, score_table, suite_for
@@ -49,7 +49,7 @@ def test_levels_of_dmlab30_are_those_that_are_played() -> None:
         ("dmlab/contributed/dmlab30/rooms_watermaze", "rooms_watermaze", "dmlab30"),
         ("dmlab/rooms_collect_good_objects_train", "rooms_collect_good_objects_train", "dmlab30"),
         ("dmlab/seekavoid_arena_01", None, "dmlab30"),
-        ("procgen/chaser", "chaser", None),
+        ("procgen/chaser", "chaser", "procgen-hard"),
         ("CartPole-v1", None, None),
         ("memory/tmaze", None, None),
     ],
@@ -57,6 +57,12 @@ def test_levels_of_dmlab30_are_those_that_are_played() -> None:
 def test_level_and_suite_of_an_env(env_id: str, level: str | None, suite: str | None) -> None:
     assert level_of(env_id) == level
     assert suite_for(EnvConfig(id=env_id)) == suite
+
+
+def test_procgen_is_scored_by_its_difficulty() -> None:
+    modes = ("easy", "hard", "extreme", "memory", "exploration")
+    envs = [EnvConfig(id="procgen/heist", procgen=ProcgenConfig(distribution_mode=mode)) for mode in modes]
+    assert [suite_for(env) for env in envs] == ["procgen-easy", "procgen-hard", None, None, None]
 
 
 # IMPALA's Table 4. The means hold with a random agent that scores 0 in video_pinball: score_tables/README.md.
