@@ -1,4 +1,4 @@
-"""DeepMind Lab presets: `dmlab_<level>_{rtrl,tbptt,lstm,feedforward}`, and `dmlab30_...` for all thirty at once.
+"""DeepMind Lab presets: `dmlab_<level>_{rtrl,tbptt,lstm,feedforward}`, and `dmlab30_...` for thirty at once.
 
 A level's settings are those of arXiv 2305.19044: 48 actors of one engine each, T = 100, B = 32, IMPALA's deep
 encoder on 72 x 96 pixels, N = 512, 9 actions held for 4 frames. In the paper the encoder of the two memory

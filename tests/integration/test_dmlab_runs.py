@@ -1,0 +1,84 @@
+"""A whole run on DeepMind Lab's stand-in: engines in processes of their own below Ray's workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import psutil
+import pytest
+
+from learner.checkpoint import load_latest
+from tests.envs.fake_deepmind_lab import EPISODE_FRAMES, LOG_VARIABLE
+from tests.integration.cli import ROOT, Launch, read_metrics
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.usefixtures("nothing_left")]
+
+SMALL = (
+    *("--num-actors", "2", "--env.num-envs", "2", "--batch-size", "4", "--unroll-length", "20"),
+    *("--policy.encoder", "shallow", "--policy.hidden-size", "32", "--learner-threads", "1"),
+    *("--ray.object-store-mib", "128", "--log-interval-s", "0.05", "--wandb.mode", "disabled"),
+)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """For processes that find the stand-in as `deepmind_lab`."""
+    (tmp_path / "lib").mkdir()
+    shutil.copy(ROOT / "tests" / "envs" / "fake_deepmind_lab.py", tmp_path / "lib" / "deepmind_lab.py")
+    return {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path / "lib")]),
+        LOG_VARIABLE: str(tmp_path / "log"),
+    }
+
+
+def test_rtrl_trains_through_ray(launch: Launch, tmp_path: Path, environment: dict[str, str]) -> None:
+    run_dir, cache = tmp_path / "run", tmp_path / "maps"
+    process = launch.start(
+        *("train", "dmlab_explore_goal_locations_small_rtrl", "--run-dir", str(run_dir)),
+        *("--total-steps", "400", "--env.dmlab.level-cache", str(cache), *SMALL),
+        **environment,
+    )
+    output, _ = process.communicate(timeout=150)
+    assert process.returncode == 0, output
+    assert "total_steps = 400 reached" in output
+    rows = read_metrics(run_dir)
+    assert load_latest(run_dir / "checkpoints").step == rows[-1]["global_step"] >= 400
+    assert rows[-1]["rtrl/trace_breaks"] == rows[-1]["faults/actor_restarts"] == 0
+    assert all(row["perf/fps"] == pytest.approx(4 * row["charts/SPS"]) for row in rows)
+    returns = [row["charts/episodic_return"] for row in rows if "charts/episodic_return" in row]
+    assert returns and all(0 <= value <= EPISODE_FRAMES for value in returns)
+    engines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert len(engines) == 1 + 2 * 2, "one to learn the shapes from, then one a slot"
+    assert not any(psutil.pid_exists(engine["pid"]) for engine in engines)
+    assert any(cache.iterdir())
+
+
+def test_an_engine_that_keeps_aborting_ends_the_run_with_its_own_words(
+    launch: Launch, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    process = launch.start(
+        *("train", "dmlab_rooms_watermaze_rtrl", "--run-dir", str(tmp_path / "run")),
+        *("--env.id", "dmlab/tests/fake_abort", "--ray.max-consecutive-failures", "1", *SMALL),
+        *("--num-actors", "1", "--batch-size", "2"),
+        **environment,
+    )
+    output, _ = process.communicate(timeout=150)
+    assert process.returncode == 1, output
+    assert "dmlab/tests/fake_abort, slot 0 of actor" in output and "SIGABRT" in output
+    assert "ERROR: Hunk_Alloc failed" in output and "1 times in a row" in output
+
+
+def test_a_level_that_does_not_exist_is_a_bad_command_line(
+    launch: Launch, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    process = launch.start(
+        *("train", "dmlab_rooms_watermaze_rtrl", "--run-dir", str(tmp_path / "run")),
+        *("--env.id", "dmlab/tests/no_such_level", *SMALL),
+        **environment,
+    )
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2, output
+    assert "Failed to init environment" in output and not (tmp_path / "run").exists()
