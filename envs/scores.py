@@ -173,7 +173,7 @@ def level_of(env_id: str) -> str | None:
 
 
 def suite_for(config: EnvConfig) -> str | None:
-    """The score table for levels of `config`'s env; None where there is none (ProcGen's other difficulties)."""
+    """The score table for levels of `config`'s env; None where there is none (memory mode)."""
     prefix = config.id.partition("/")[0]
     suites = _BY_PREFIX.get(prefix, ())
     if prefix == "procgen":
