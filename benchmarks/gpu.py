@@ -42,7 +42,15 @@ def command(part: str, out: Path, quick: bool) -> list[str]:
     match part:
         case "tests":
             # Warnings are shown, and fail nothing: the versions here may be others than those pinned.
-            options = ["-p", "no:cacheprovider", "-W", "default", "-rfEs", "--durations=10"]
+            options = [
+                "-p",
+                "no:cacheprovider",
+                "-W",
+                "default",
+                "-rfEs",
+                "--durations=10",
+                "--show-capture=no",
+            ]
             return ["-m", "pytest", *options, *(QUICK_TESTS if quick else TESTS)]
         case "kernels":
             small = ["--sizes", "10,4,64", "--budget-s", "0.2"] if quick else []
