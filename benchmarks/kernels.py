@@ -159,7 +159,7 @@ def merge(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def use_precision(precision: str) -> None:
     """Of float32 products, in matrix products and in cuDNN's LSTM alike."""
     torch.backends.cuda.matmul.fp32_precision = precision
-    torch.backends.cudnn.rnn.fp32_precision = precision
+    torch.backends.cudnn.rnn.fp32_precision = precision  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _size(text: str) -> tuple[int, int, int]:

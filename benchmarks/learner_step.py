@@ -172,7 +172,7 @@ def main() -> None:
         "machine": header() | {"torch_threads": options.threads, "niceness": os.nice(0)},
         "precision": {
             "matmul": torch.backends.cuda.matmul.fp32_precision,
-            "convolution": torch.backends.cudnn.conv.fp32_precision,
+            "convolution": torch.backends.cudnn.conv.fp32_precision,  # pyright: ignore
         },
         "target": TARGET,
         "small_encoder": measure(size._replace(encoder="mlp"), device, 3 if options.quick else 15),

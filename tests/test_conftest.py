@@ -18,13 +18,13 @@ import torch
 CONFTEST = Path(__file__).with_name("conftest.py")
 
 
-def run_pytest(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
-    """Runs a test file of its own under this suite's conftest, with nothing else configured."""
+def run_pytest(folder: Path, test: str, *options: str, ini: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs a test file of its own under this suite's conftest, with nothing else configured than `ini`."""
     (folder / "conftest.py").write_text(CONFTEST.read_text(encoding="utf-8"))
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers = gpu\n")
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = gpu\n" + ini)
     (folder / "test_planted.py").write_text(test)
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(folder)],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, str(folder)],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -79,6 +79,16 @@ def test_gpu_tests_are_skipped_where_there_is_none(tmp_path: Path) -> None:
     result = run_pytest(tmp_path, "import pytest\n@pytest.mark.gpu\ndef test_gpu():\n    assert False\n")
     assert result.returncode == 0
     assert "   1  needs a CUDA GPU, and torch sees none here" in result.stdout
+
+
+def test_the_suite_runs_where_only_pytest_is_installed_and_says_what_is_off(tmp_path: Path) -> None:
+    (tmp_path / "psutil.py").write_text("raise ModuleNotFoundError('psutil')\n")
+    test = "import pytest\n@pytest.mark.timeout(5)\ndef test_it(): ...\n"
+    options = ("-p", "no:timeout", "--strict-markers", "-W", "error")
+    result = run_pytest(tmp_path, test, *options, ini="timeout = 7\n")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "without psutil: processes left behind are not looked for" in result.stdout
+    assert "without pytest-timeout: no test has a time limit" in result.stdout
 
 
 @pytest.mark.usefixtures("poison")
