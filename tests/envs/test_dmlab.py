@@ -25,6 +25,7 @@ from configs.schema import ConfigError, DmlabConfig, EnvConfig, PolicyConfig
 from envs import dmlab_process
 from envs.dmlab import ACTIONS, MAX_SEED, DmlabVecEnv, LevelSeeds
 from envs.dmlab_engine import LevelCache
+from envs.dmlab_levels import MEMORY_SUITE
 from envs.make import check_env, env_spec, make_vec
 from envs.spec import EnvError, VecEnv
 from tests.envs.fake_deepmind_lab import EPISODE_FRAMES, LOG_VARIABLE, MAPS, SEED_CHANNEL
@@ -89,8 +90,33 @@ def test_images_are_channels_first_and_fresh(build: Build) -> None:
         assert observation.shape == (2, 3, 72, 96) and observation.dtype == np.uint8
         np.testing.assert_array_equal(observation[1, 2, 50], np.arange(96))
     assert not any(np.shares_memory(a, b) for i, a in enumerate(kept) for b in kept[i + 1 :])
-    kept[-1][:] = 0  # the caller's own: what follows is not made of it
-    assert number(env.step(everyone(FORWARD, env)).observation, 0) != [0, 0]
+
+
+def test_what_the_caller_does_to_an_observation_is_not_repeated(build: Build) -> None:
+    env = build()
+    env.reset(3)
+    steps = [env.step(everyone(FORWARD, env)) for _ in range(STEPS - 1)]
+    last = steps[-1].observation.copy()
+    steps[-1].observation[:] = 0
+    final = env.step(everyone(FORWARD, env))
+    assert final.terminated.all()
+    np.testing.assert_array_equal(final.observation, last)
+
+
+def test_a_set_of_levels_is_spread_over_slots_and_actors(build: Build, log: Path) -> None:
+    played = []
+    for actor_id in range(3):
+        env = build("dmlab/memory_suite", num_envs=4, actor_id=actor_id, dataset_path="dummy")
+        scripts = {line["pid"]: line["level"] for line in logged(log)}
+        assert [scripts[pid] for pid in env.engine_pids()] == [
+            f"contributed/psychlab/memory_suite_01/{level.removeprefix('dmlab/')}"
+            for level in env.spec.levels
+        ]
+        env.reset(0)
+        played += env.spec.levels
+        env.close()
+    assert played == [f"dmlab/{level}" for level in MEMORY_SUITE] * 2
+    assert env_spec(EnvConfig(id=played[0], dmlab=DmlabConfig(dataset_path="dummy"))).levels == (played[0],)
 
 
 def test_next_step_autoreset(build: Build) -> None:
