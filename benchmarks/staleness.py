@@ -12,6 +12,7 @@ weights from the streams' history, which reaches back to the start of every epis
     distance          |S_carried - S_fresh| / |S_fresh| of each stream; Frobenius norm over the six tensors
     gradient_cosine   between the core's gradients from carried and from fresh traces: `rtrl/staleness_cos`
     boundary_cosine   the same of the boundary term alone, the only part that a trace contributes
+    boundary_weight   product of the two norms; `boundary_cosine_weighted` is the mean cosine by this weight
     boundary_share    norm of the boundary term over norm of the core's gradient: `rtrl/boundary_grad_frac`
     weight_step       |W_after - W_before| / |W_before| of the recurrent weights, of one update
 
@@ -134,8 +135,12 @@ def distances(carried: ELSTMTrace, fresh: ELSTMTrace) -> Tensor:
 
 
 def boundary_term(lam_0: Tensor, trace: ELSTMTrace) -> list[Tensor]:
-    """What the trace adds to the gradients of the six weights; lam_0 [B, N] is dL/dc_0."""
-    return [torch.einsum("bn,bn...->n...", lam_0, sensitivity) for sensitivity in trace]
+    """What the trace adds to the gradients of the six weights; lam_0 [B, N] is dL/dc_0. float64."""
+    return [torch.einsum("bn,bn...->n...", lam_0.double(), s.double()) for s in trace]
+
+
+def _squares(tensors: list[Tensor]) -> float:
+    return sum(float(tensor.square().sum()) for tensor in tensors)
 
 
 def advance_ages(ages: Tensor, reset: Tensor) -> Tensor:
@@ -182,6 +187,7 @@ def measure(base: Config, start: dict[str, Any], learning_rate: float, updates: 
                     "distance_max": float(distance[live].max()),
                     "gradient_cosine": metrics["rtrl/staleness_cos"],
                     "boundary_cosine": cosine(carried, fresh),
+                    "boundary_weight": math.sqrt(_squares(carried) * _squares(fresh)),
                     "boundary_share": metrics["rtrl/boundary_grad_frac"],
                     "weight_step": float((after - before).norm() / before.norm()),
                 }
@@ -190,6 +196,11 @@ def measure(base: Config, start: dict[str, Any], learning_rate: float, updates: 
                 by_updates.setdefault(-(-age // T), []).append(value)
         ages, begun, before = advance_ages(ages, batch.reset[:T]), begun | batch.reset[:T].any(0), after
     result: dict[str, Any] = {name: fmean(row[name] for row in rows) for name in rows[0]}
+    total = sum(row["boundary_weight"] for row in rows)
+    assert total > 0.0, "every trace is of an episode that has begun"
+    result["boundary_cosine_weighted"] = (
+        sum(row["boundary_weight"] * row["boundary_cosine"] for row in rows) / total
+    )
     result["distance_max"] = max(row["distance_max"] for row in rows)
     for name in ("gradient_cosine", "boundary_cosine"):
         result[f"{name}_min"] = min(row[name] for row in rows)

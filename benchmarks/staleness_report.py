@@ -60,14 +60,17 @@ def _markdown(data: dict[str, Any]) -> str:
         "seeds. What the columns mean is told in `benchmarks/staleness.py`.",
         "",
         "| learning rate | weight step | distance | 1 - gradient cosine | worst update | 1 - boundary cosine "
-        "| worst update | boundary share |",
-        "|---" * 8 + "|",
+        "| weighted by norm | worst update | boundary share |",
+        "|---" * 9 + "|",
     ]
     for rate, rows in by_rate.items():
         lost = [{name: 1.0 - row[name] for name in row if "cosine" in name} for row in rows]
         cells = [f"{rate:g}", _over_seeds(rows, "weight_step", ".1e"), _over_seeds(rows, "distance", ".1e")]
         for name in ("gradient_cosine", "boundary_cosine"):
-            cells += [_over_seeds(lost, name, ".1e"), f"{max(row[f'{name}_min'] for row in lost):.1e}"]
+            cells.append(_over_seeds(lost, name, ".1e"))
+            if name == "boundary_cosine":
+                cells.append(_over_seeds(lost, f"{name}_weighted", ".1e"))
+            cells.append(f"{max(row[f'{name}_min'] for row in lost):.1e}")
         cells.append(_over_seeds(rows, "boundary_share", ".2f"))
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
@@ -110,7 +113,11 @@ def _plot(stem: Path, results: Rows, length: int) -> None:
         ("|S_carried - S_fresh| / |S_fresh|", {"trace": ("distance", moving)}),
         (
             "1 - cosine to the gradient from fresh traces",
-            {"whole gradient": ("gradient_cosine", lost), "boundary term": ("boundary_cosine", lost)},
+            {
+                "whole gradient": ("gradient_cosine", lost),
+                "boundary term": ("boundary_cosine", lost),
+                "the same, weighted by norm": ("boundary_cosine_weighted", lost),
+            },
         ),
     )
     with plt.rc_context({"svg.hashsalt": "staleness", "font.size": 10}):

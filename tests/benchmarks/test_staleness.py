@@ -61,7 +61,9 @@ def test_staleness_is_rounding_at_rest_and_grows_with_the_step(begun: tuple[Conf
     rest, small, large = (measure(*begun, rate, updates=12) for rate in RATES)
     assert rest["weight_step"] == 0.0 and 0.0 < rest["distance"] <= rest["distance_max"] <= AT_REST
     assert 1e-4 < small["distance"] < large["distance"]
-    assert large["boundary_cosine"] < small["boundary_cosine"] < 1.0 - 1e-9
+    for name in ("boundary_cosine", "boundary_cosine_weighted"):
+        assert large[name] < small[name] < 1.0 - 1e-9
+        assert rest[name] == pytest.approx(1.0, abs=1e-9)
     # An update old: built within the last unroll, by the weights before the last step; and up to five old.
     assert list(small["distance_by_updates"]) == ["1", "2", "3", "4", "5"]
     assert small["distance_by_updates"]["1"] > 1e-4
