@@ -1,9 +1,9 @@
-"""ProcGen presets: `procgen_<game>_{rtrl,tbptt,lstm,feedforward}` and, with `_cpu`, for a machine without a GPU.
+"""ProcGen presets: `procgen_<game>_{rtrl,tbptt,lstm,feedforward}`; with `_cpu`, for a machine without a GPU.
 
-The full-size settings are those of arXiv 2305.19044 (its game is chaser): the hard distribution, levels 0 to 499
-to train on, 48 actors, B = 32, IMPALA's deep encoder, N = 256, RMSprop 6e-4, 200 M agent steps. The paper has
-T = 5, where RTRL beats TBPTT, and T = 50, where they are alike: `--unroll-length 5`. The games that hide what
-was seen: `--env.procgen.distribution-mode memory`.
+The full-size settings are those of arXiv 2305.19044, whose game is chaser: the hard distribution, levels 0 to
+499 to train on, 48 actors, B = 32, IMPALA's deep encoder, N = 256, RMSprop 6e-4, 200 M agent steps. The paper
+has T = 5, where RTRL beats TBPTT, and T = 50, where they are alike: `--unroll-length 5`. For the games that
+hide what was seen: `--env.procgen.distribution-mode memory`.
 """
 
 from __future__ import annotations

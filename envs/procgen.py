@@ -11,7 +11,6 @@ import warnings
 
 from configs.schema import EnvConfig
 from envs.procgen_backends import (
-    EXPLORATION_LEVELS,
     LOAD,
     PREFIX,
     TIME_LIMITS,
@@ -26,7 +25,7 @@ __all__ = ["held_out", "known_ids", "make", "obstacle"]
 _MODES = {
     "extreme": ("chaser", "dodgeball", "leaper", "starpilot"),
     "memory": ("caveflyer", "dodgeball", "heist", "jumper", "maze", "miner"),
-    "exploration": tuple(EXPLORATION_LEVELS),
+    "exploration": ("caveflyer", "climber", "coinrun", "heist", "jumper", "leaper", "maze", "ninja"),
 }
 _IDS = tuple(PREFIX + game for game in TIME_LIMITS)
 

@@ -50,17 +50,6 @@ TIME_LIMITS = {
     "starpilot": 1000,
 }
 """Steps after which a game ends an episode."""
-EXPLORATION_LEVELS = {
-    "caveflyer": 1259048185,
-    "climber": 1561126160,
-    "coinrun": 1949448038,
-    "heist": 876640971,
-    "jumper": 1434825276,
-    "leaper": 1318677581,
-    "maze": 158988835,
-    "ninja": 1123500215,
-}
-"""The one level, of the hard distribution, that is the game's exploration mode."""
 
 _INSTALL_ENVPOOL = "pip install -c constraints.txt envpool"
 _INSTALL_QT = "apt-get install -y --no-install-recommends libqt5gui5"
@@ -88,11 +77,13 @@ class _ProcgenVecEnv:
         """[E], seed of the level that each slot plays."""
         self._game = config.id.removeprefix(PREFIX)
         self._mode: str = config.procgen.distribution_mode
-        self._levels = {"num_levels": config.procgen.num_levels, "start_level": config.procgen.start_level}
-        if self._mode == "exploration":
-            # envpool's own ids of this mode play any level, by rules of neither mode.
-            self._mode = "hard"
-            self._levels = {"num_levels": 1, "start_level": EXPLORATION_LEVELS[self._game]}
+        self._levels: dict[str, Any] = {}
+        """Options of the level set. The one level of exploration is known to both packages."""
+        if self._mode != "exploration":
+            self._levels = {
+                "num_levels": config.procgen.num_levels,
+                "start_level": config.procgen.start_level,
+            }
 
 
 class EnvpoolVecEnv(_ProcgenVecEnv):
@@ -158,20 +149,24 @@ class MirrorVecEnv(_ProcgenVecEnv):
 
     def reset(self, seed: int) -> NDArray[Any]:
         self.close()
-        self._games = [
-            self._make_game(
-                num=1,
-                env_name=self._game,
-                distribution_mode=self._mode,
-                rand_seed=game_seed,
-                num_threads=0,  # steps in the calling thread
-                **self._levels,
-            )
-            for game_seed in distinct_seeds(seed, self.num_envs).tolist()
-        ]
-        for slot in range(self.num_envs):
+        for slot, game_seed in enumerate(distinct_seeds(seed, self.num_envs).tolist()):
+            self._games.append(self._new_game(game_seed))
             self._begin(slot)
         return self._observation.copy()
+
+    def _new_game(self, seed: int) -> Any:
+        game = self._make_game(
+            num=1,
+            env_name=self._game,
+            distribution_mode=self._mode,
+            rand_seed=seed,
+            num_threads=0,  # steps in the calling thread
+            **self._levels,
+        )
+        # cffi looks a function up under a lock that also loading a game holds. A game that is closed by the
+        # garbage collector in the middle of that would wait for ever: so its closing is looked up now.
+        _ = game._c_lib.libenv_close
+        return game
 
     def _begin(self, slot: int) -> None:
         """Takes up the first observation of an episode."""
