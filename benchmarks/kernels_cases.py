@@ -92,7 +92,7 @@ class Case:
         if way.captured:
             if way not in self.graphs:
                 self.graphs[way] = self._capture(way)
-            self.graph_rows.copy_(rows)
+            self.graph_rows.copy_(rows, non_blocking=True)
             graph, outputs = self.graphs[way]
             graph.replay()
         else:
