@@ -16,7 +16,7 @@ from tests.integration.cli import Launch, read_metrics
 @pytest.mark.usefixtures("nothing_left")
 def test_procgen_trains_by_rtrl_through_ray(launch: Launch, tmp_path: Path) -> None:
     need("envpool")
-    run_dir, result = tmp_path / "run", tmp_path / "result.json"
+    run_dir = tmp_path / "run"
     code, output = launch(
         *("train", "procgen_bossfight_rtrl_cpu", "--run-dir", str(run_dir), "--total-steps", "960"),
         *("--env.num-envs", "4", "--batch-size", "8", "--log-interval-s", "0.1", "--wandb.mode", "disabled"),
@@ -36,6 +36,3 @@ def test_procgen_trains_by_rtrl_through_ray(launch: Launch, tmp_path: Path) -> N
     assert rows[-1]["global_step"] >= 960
     assert any(row.get("rtrl/trace_norm", 0) > 0 for row in rows)
     assert any("charts/episodic_return" in row for row in rows)
-    code, output = launch("eval", str(run_dir), "--episodes", "4", "--json", str(result), timeout_s=100)
-    assert code == 0, output
-    assert json.loads(result.read_text())["episodes"] == 4
