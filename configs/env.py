@@ -145,6 +145,17 @@ class ProcgenConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VizdoomConfig:
+    """The `vizdoom/...` scenarios."""
+
+    frame_skip: int = 4
+    """Frames, at 35 a second, that one action is held for; their rewards add up."""
+
+    def __post_init__(self) -> None:
+        require(self.frame_skip >= 1, "env.vizdoom.frame_skip", self.frame_skip, "needs at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnvConfig:
     """What the actors step. The id chooses the suite; a field of another suite is refused."""
 
@@ -172,6 +183,8 @@ class EnvConfig:
     """Options of the `procgen/...` games."""
     dmlab: DmlabConfig = field(default_factory=DmlabConfig)
     """Options of the `dmlab/...` levels."""
+    vizdoom: VizdoomConfig = field(default_factory=VizdoomConfig)
+    """Options of the `vizdoom/...` scenarios."""
 
     def __post_init__(self) -> None:
         require(bool(self.id), "env.id", self.id, "name an environment, for example ALE/Breakout-v5")

@@ -9,6 +9,7 @@ from configs.atari import atari, atari_bench, atari_cpu
 from configs.cartpole import cartpole
 from configs.dmlab import dmlab, dmlab30
 from configs.memory import memory
+from configs.memory_suites import TASK_SUITES, mujoco
 from configs.procgen import procgen, procgen_cpu
 from configs.schema import Config, ConfigError
 from configs.variants import VARIANTS
@@ -19,7 +20,9 @@ _CARTPOLE = re.compile(rf"cartpole_(?P<full>full_)?(?P<arm>{_ARM})")
 _DMLAB = re.compile(rf"dmlab_(?P<level>[a-z][a-z0-9_]*?)_(?P<arm>{_ARM})")
 _DMLAB30 = re.compile(rf"dmlab30_(?P<arm>{_ARM})")
 _MEMORY = re.compile(rf"memory_(?P<arm>{_ARM})")
+_MUJOCO = re.compile(rf"mujoco_(?P<body>[a-z][a-z0-9_]*?)_(?P<shown>[pv])_(?P<arm>{_ARM})")
 _PROCGEN = re.compile(rf"procgen_(?P<game>[a-z]+)_(?P<arm>{_ARM})(?P<size>_cpu)?")
+_TASK = re.compile(rf"(?P<suite>{'|'.join(TASK_SUITES)})_(?P<task>[a-z][a-z0-9_]*?)_(?P<arm>{_ARM})")
 
 
 def preset_patterns() -> list[str]:
@@ -31,7 +34,9 @@ def preset_patterns() -> list[str]:
         f"dmlab_<level>_{arms}",
         f"dmlab30_{arms}",
         f"memory_{arms}",
+        f"mujoco_<body>_{{p,v}}_{arms}",
         f"procgen_<game>_{arms}[_cpu]",
+        *(f"{suite}_<task>_{arms}" for suite in TASK_SUITES),
     ]
 
 
@@ -50,6 +55,10 @@ def preset(name: str) -> Config:
         return memory(match["arm"])
     if match := _PROCGEN.fullmatch(name):
         return (procgen_cpu if match["size"] else procgen)(match["game"], match["arm"])
+    if match := _MUJOCO.fullmatch(name):
+        return mujoco(match["body"], match["shown"], match["arm"])
+    if match := _TASK.fullmatch(name):
+        return TASK_SUITES[match["suite"]](match["task"], match["arm"])
     games = ("atari_breakout", "procgen_chaser")
     examples = [f"{game}_{arm}{cpu}" for game in games for arm in VARIANTS for cpu in ("", "_cpu")]
     near = get_close_matches(

@@ -13,7 +13,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 
-from configs.env import DmlabConfig, EnvConfig, MemoryConfig, ProcgenConfig
+from configs.env import DmlabConfig, EnvConfig, MemoryConfig, ProcgenConfig, VizdoomConfig
 from configs.error import ConfigError, require
 from configs.parts import (
     CheckpointConfig,
@@ -48,6 +48,7 @@ __all__ = [
     "RewardClipping",
     "RtrlConfig",
     "Runtime",
+    "VizdoomConfig",
     "WandbConfig",
     "WandbMode",
 ]

@@ -2,12 +2,14 @@
 
 `CartPole-v1`, or `module:Id-v0` to import the module that registers it first. The slots are
 stepped one after the other (SyncVectorEnv), each with a seed of its own. What becomes of observations and
-actions: gym_spaces.py.
+actions: gym_spaces.py. Suites of such environments (popgym.py, minigrid.py, ...) share this module.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import gymnasium
@@ -24,9 +26,18 @@ from envs.streams import distinct_seeds
 class GymVecEnv:
     """E copies of one Gymnasium environment."""
 
-    def __init__(self, env_id: str, num_envs: int) -> None:
-        """Raises EnvError for spaces a policy cannot use, and for an env that fails to start."""
-        one = _make_one(env_id)
+    def __init__(
+        self,
+        env_id: str,
+        num_envs: int,
+        make_one: Callable[[], gymnasium.Env[Any, Any]],
+        frames_per_step: int = 1,
+    ) -> None:
+        """`env_id` is the name of it in messages and results, `make_one` builds one slot.
+
+        Raises EnvError for spaces a policy cannot use, and whatever `make_one` raises.
+        """
+        one = make_one()
         try:
             actions, observations = one.action_space, one.observation_space
         finally:
@@ -40,11 +51,10 @@ class GymVecEnv:
             observation_dtype=dtype,
             num_actions=self._actions.number,
             continuous_actions=self._actions.continuous,
+            frames_per_step=frames_per_step,
             levels=(env_id,) * num_envs,
         )
-        self._envs = SyncVectorEnv(
-            [lambda: _make_one(env_id)] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP
-        )
+        self._envs = SyncVectorEnv([make_one] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
 
     def reset(self, seed: int) -> Observation:
         observation, _ = self._envs.reset(seed=distinct_seeds(seed, self.num_envs).tolist())
@@ -68,9 +78,13 @@ class GymVecEnv:
         self._envs.close()
 
 
-def _make_one(env_id: str) -> gymnasium.Env[Any, Any]:
+def make_registered(env_id: str, gym_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
+    """The env that Gymnasium knows as `gym_id`, made with `options`.
+
+    Raises EnvError, which calls it `env_id`, where it cannot be made.
+    """
     try:
-        return gymnasium.make(env_id, disable_env_checker=True)
+        return gymnasium.make(gym_id, disable_env_checker=True, **options)
     except (gymnasium.error.Error, ImportError) as error:
         raise EnvError(f"env.id = {env_id!r} cannot be made: {error}") from error
 
@@ -91,4 +105,4 @@ def known_ids(config: EnvConfig) -> tuple[str, ...]:
 
 
 def make(config: EnvConfig, actor_id: int) -> GymVecEnv:
-    return GymVecEnv(config.id, config.num_envs)
+    return GymVecEnv(config.id, config.num_envs, partial(make_registered, config.id, config.id))

@@ -19,7 +19,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("actors", "configs", "envs", "kernels", "learner")
 
-ENV_PACKAGES = ("ale_py", "deepmind_lab", "envpool", "gym", "gym3", "gymnasium", "procgen")
+ENV_PACKAGES = (
+    *("ale_py", "deepmind_lab", "envpool", "gym", "gym3", "gymnasium"),
+    *("minigrid", "mujoco", "popgym", "procgen", "vizdoom"),
+)
 
 # The only files that may import a package, in whatever way. The tests and the benchmarks are free.
 HOMES: dict[str, tuple[str, ...]] = {

@@ -1,0 +1,130 @@
+"""Presets of the suites of memory tasks, each with the arms {rtrl,tbptt,lstm,feedforward}:
+
+    popgym_<task>_...           POPGym; `repeat_first` is RepeatFirstEasy, `repeat_first_hard` the hard one
+    minigrid_<task>_...         MiniGrid; `memory_s7` is minigrid/MemoryS7
+    vizdoom_<scenario>_...      ViZDoom; `my_way_home` is vizdoom/MyWayHome
+    mujoco_<body>_{p,v}_...     MuJoCo with velocities (p) or positions (v) hidden; `half_cheetah`, `walker2d`
+
+The POPGym tasks of arXiv 2409.01449 are count_recall, repeat_first, concentration, autoencode and
+higher_lower, all easy, and its MuJoCo bodies are ant, half_cheetah, hopper and walker2d (played in Brax).
+Its learner is PPO, so the settings here are our own. Its released code normalises the observations and the
+rewards of MuJoCo by running statistics; here the observations are as they are, and a constant scales the
+reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from configs.schema import Config, EnvConfig, PolicyConfig, RayConfig
+from configs.variants import VARIANTS
+
+_LEVELS = ("easy", "medium", "hard")
+_NEEDS_ACTION = ("Battleship", "Concentration", "MineSweeper", "MultiarmedBandit")
+"""POPGym tasks whose observation does not say what was done."""
+
+
+def _camel(name: str) -> str:
+    """repeat_first to RepeatFirst; memory_s13_random to MemoryS13Random."""
+    return "".join(word[0].upper() + word[1:] for word in name.split("_") if word)
+
+
+def _policy(arm: dict[str, Any], **options: Any) -> PolicyConfig:
+    """Forget gates open a little at the start, where there are some."""
+    return PolicyConfig(core=arm["core"], forget_bias=0.0 if arm["core"] == "none" else 2.0, **options)
+
+
+def popgym(task: str, variant: str) -> Config:
+    """A minute or two on one core. One actor in the learner's process, as for our own memory tasks."""
+    arm = VARIANTS[variant]
+    name = _camel(task if task.endswith(_LEVELS) else f"{task}_easy")
+    return Config(
+        preset=f"popgym_{task}_{variant}",
+        env=EnvConfig(id=f"popgym/{name}", num_envs=16),
+        policy=_policy(arm, encoder="none", hidden_size=64, previous_action=name.startswith(_NEEDS_ACTION)),
+        runtime="inline",
+        device="cpu",
+        credit=arm["credit"],
+        num_actors=1,
+        unroll_length=10,
+        batch_size=16,
+        total_steps=600_000,
+        learner_threads=1,
+        reward_clipping="none",
+        optimizer="adam",
+        learning_rate=3e-3,
+        epsilon=1e-8,
+        grad_norm_clipping=160.0,  # of a sum over T * B steps: bounds the gradient of its mean by 1
+    )
+
+
+def minigrid(task: str, variant: str) -> Config:
+    """A few minutes on one core, most of them the environment's."""
+    arm = VARIANTS[variant]
+    return Config(
+        preset=f"minigrid_{task}_{variant}",
+        env=EnvConfig(id=f"minigrid/{_camel(task)}", num_envs=16),
+        policy=_policy(arm, encoder="mlp", features=64, hidden_size=64),
+        runtime="inline",
+        device="cpu",
+        credit=arm["credit"],
+        num_actors=1,
+        unroll_length=20,
+        batch_size=16,
+        total_steps=800_000,
+        learner_threads=1,
+        entropy_cost=0.01,
+        reward_clipping="none",
+        optimizer="adam",
+        learning_rate=1e-3,
+        epsilon=1e-8,
+        grad_norm_clipping=320.0,
+    )
+
+
+def vizdoom(scenario: str, variant: str) -> Config:
+    """IMPALA's small network and its settings on a workstation: 16 engines, 20 M agent steps."""
+    arm = VARIANTS[variant]
+    return Config(
+        preset=f"vizdoom_{scenario}_{variant}",
+        env=EnvConfig(id=f"vizdoom/{_camel(scenario)}", num_envs=4),
+        policy=_policy(arm, encoder="shallow", hidden_size=256),
+        credit=arm["credit"],
+        num_actors=8,
+        unroll_length=50,
+        batch_size=32,
+        total_steps=20_000_000,
+    )
+
+
+def mujoco(body: str, shown: str, variant: str) -> Config:
+    """`shown`: p (positions) or v (velocities). The settings are those of CartPole's presets."""
+    arm = VARIANTS[variant]
+    return Config(
+        preset=f"mujoco_{body}_{shown}_{variant}",
+        env=EnvConfig(id=f"mujoco/{_camel(body)}-{shown.upper()}", num_envs=16),
+        policy=_policy(arm, encoder="mlp", features=64, hidden_size=64),
+        ray=RayConfig(object_store_mib=256, rollouts_in_flight=1),
+        credit=arm["credit"],
+        num_actors=2,
+        unroll_length=64,
+        batch_size=32,
+        total_steps=5_000_000,
+        learner_threads=1,
+        lambda_=0.95,
+        entropy_cost=0.001,
+        reward_clipping="none",
+        reward_scale=0.02,
+        optimizer="adam",
+        learning_rate=1e-3,
+        epsilon=1e-5,
+    )
+
+
+TASK_SUITES: dict[str, Callable[[str, str], Config]] = {
+    "popgym": popgym,
+    "minigrid": minigrid,
+    "vizdoom": vizdoom,
+}
+"""Suites whose presets are named by a task and an arm."""
