@@ -2,7 +2,7 @@
 
     launch.py train PRESET [--field value ...]        a new run
     launch.py train --resume RUN_DIR [--field ...]    go on with one; the command line wins
-    launch.py eval RUN_DIR [--episodes N] [--sampled] [--seed S] [--json FILE]
+    launch.py eval RUN_DIR [--episodes N] [--sampled] [--held-out] [--seed S] [--json FILE]
     launch.py experiment NAME [--seeds S ...]         all arms of a comparison, to a table and a figure
     launch.py bench [PRESET] [--json FILE] [--seconds S]   the bottleneck on this machine
     launch.py doctor [--json FILE]                    what is installed, which suites can run
@@ -40,12 +40,13 @@ import tyro
 
 from actors.cluster import ray_session
 from actors.evaluate import evaluate
+from actors.evaluator import make_evaluator
 from actors.fleet import FleetError, make_fleet
 from actors.policy import Policy
 from configs.presets import preset, preset_patterns
 from configs.schema import Config, ConfigError
 from envs.doctor import diagnose, report
-from envs.make import check_env, env_spec
+from envs.make import check_env, env_spec, held_out
 from envs.spec import EnvError
 from learner import checkpoint
 from learner.checkpoint import CheckpointError
@@ -84,6 +85,8 @@ def train(arguments: list[str]) -> int:
 def run(config: Config, resumed: RunDir | None, stack: ExitStack) -> int:
     """Builds and runs one training run. Nothing on disk changes until all input was found good."""
     check_env(config.env)
+    if config.eval.interval_steps and config.eval.held_out:
+        check_env(held_out(config.env))
     spec = env_spec(config.env)
     device = resolve_device(config.device)
     if config.learner_threads:
@@ -114,13 +117,16 @@ def run(config: Config, resumed: RunDir | None, stack: ExitStack) -> int:
     exit_code = 1
     stack.callback(lambda: sink.close(exit_code))
     if config.runtime == "ray":
-        stack.enter_context(ray_session(config.ray, config.num_actors))
+        stack.enter_context(ray_session(config.ray, config.num_actors + (config.eval.interval_steps > 0)))
     stop = stop_on_signals(stack)  # after Ray, which sets handlers of its own
     publisher = make_publisher(config.runtime)
     stack.callback(publisher.close)
     publisher.publish(learner.policy, learner.updates)
     fleet = make_fleet(config, publisher.source, start_step=learner.global_step)
     stack.callback(fleet.close)
+    evaluator = make_evaluator(config, publisher.source)
+    if evaluator is not None:
+        stack.callback(evaluator.close)
     loop = TrainLoop(
         config,
         learner,
@@ -130,6 +136,7 @@ def run(config: Config, resumed: RunDir | None, stack: ExitStack) -> int:
         run_dir.checkpoints_path,
         frames_per_step=spec.frames_per_step,
         stop=stop,
+        evaluator=evaluator,
     )
     if state is not None:
         loop.resume(state)
@@ -168,6 +175,7 @@ def evaluate_run(arguments: list[str]) -> int:
     parser.add_argument("run_dir", help="directory of a run that has a checkpoint")
     parser.add_argument("--episodes", type=int, default=30)
     parser.add_argument("--sampled", action="store_true", help="sample actions instead of taking the best")
+    parser.add_argument("--held-out", action="store_true", help="on the levels kept from training")
     parser.add_argument("--random", action="store_true", help="the untrained policy, sampled: a baseline")
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--json", type=Path, help="also write the result to this file")
@@ -175,6 +183,8 @@ def evaluate_run(arguments: list[str]) -> int:
     run_dir = RunDir.open(options.run_dir, exclusive=False)
     config = Config.from_json(run_dir.config_path.read_text())
     check_env(config.env)
+    if options.held_out:
+        config = dataclasses.replace(config, env=held_out(config.env))
     seed_everything(options.seed)
     policy = Policy(env_spec(config.env), config.policy)
     if not options.random:

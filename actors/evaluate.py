@@ -7,18 +7,26 @@ instead would favour short ones.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from actors.collect import Collector
-from actors.inference import LocalInference
+from actors.inference import Inference, LocalInference
 from actors.policy import Policy
 from actors.rollout import EpisodeStats
+from actors.weights import WeightSource
 from configs.schema import Config, ConfigError, EnvConfig
-from envs.make import make_vec, protocol, suite_of
+from envs.make import env_spec, held_out, make_vec, num_levels, protocol, suite_of
 from envs.scores import level_of, normalise, suite_for
+from envs.spec import VecEnv
+
+MAX_SLOTS = 16
+EVALUATION_SEED = 1_000_000
+"""Added to a run's seed for its evaluations, apart from the seeds that people choose for runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +48,11 @@ class Evaluation:
     @property
     def mean(self) -> float:
         return float(np.mean(self.returns))
+
+    @property
+    def mean_length(self) -> float:
+        """Agent steps of a game."""
+        return float(np.mean([episode.episodic_length for episode in self.episodes]))
 
     @property
     def std(self) -> float:
@@ -94,43 +107,68 @@ def _for_whole_games(env: EnvConfig, slots: int) -> EnvConfig:
     return dataclasses.replace(env, num_envs=slots)
 
 
-def evaluate(config: Config, policy: Policy, *, episodes: int, greedy: bool, seed: int) -> Evaluation:
-    """Plays `episodes` games of `config.env` with `policy` on the CPU.
+def evaluate_source(config: Config, source: WeightSource) -> Evaluation:
+    """As `config.eval` says, by the newest weights of `source`; the same games every time.
 
-    Raises ConfigError for a number of games below 1, EnvError where the env cannot be made.
+    On the held-out levels of the suite, where it has some. Raises as `evaluate`.
     """
-    if episodes < 1:
-        raise ConfigError(f"episodes = {episodes}: needs at least 1")
-    played_env = _for_whole_games(config.env, slots=min(episodes, max(config.env.num_envs, 16)))
-    env = make_vec(played_env)
-    quota = np.full(env.num_envs, episodes // env.num_envs)
-    quota[: episodes % env.num_envs] += 1
-    collector = Collector(
-        env,
-        LocalInference(policy, None, seed=seed, greedy=greedy),
-        unroll_length=1,
-        actor_id=0,
-        incarnation=seed,
-        env_seed=seed,
+    env = held_out(config.env) if config.eval.held_out else config.env
+    policy = Policy(env_spec(env), config.policy)
+    LocalInference(policy, source, seed=0).refresh()  # copies the weights
+    options = config.eval
+    return evaluate(
+        dataclasses.replace(config, env=env),
+        policy,
+        episodes=options.episodes,
+        greedy=options.greedy,
+        seed=EVALUATION_SEED + config.seed,
     )
+
+
+def evaluate(config: Config, policy: Policy, *, episodes: int, greedy: bool, seed: int) -> Evaluation:
+    """Plays `episodes` games of `config.env` with `policy` on the CPU, as many of each of its levels.
+
+    Raises ConfigError for a number of games below 1, or below the number of levels; EnvError where the env
+    cannot be made.
+    """
+    levels = num_levels(config.env)
+    if episodes < levels:
+        raise ConfigError(f"episodes = {episodes}: needs at least {levels}, the number of levels")
+    rounds = math.ceil(levels / MAX_SLOTS)
+    slots = math.ceil(levels / rounds) if levels > 1 else min(episodes, max(config.env.num_envs, MAX_SLOTS))
+    env_config = _for_whole_games(config.env, slots)
+    quota = np.full(rounds * slots, episodes // (rounds * slots))
+    quota[: episodes % (rounds * slots)] += 1
     played: list[EpisodeStats] = []
-    try:
-        while quota.any():
-            for episode in collector.collect().episodes:
-                if quota[episode.slot] > 0:
-                    quota[episode.slot] -= 1
-                    played.append(episode)
-    finally:
-        collector.close()
+    for turn, share in enumerate(quota.reshape(rounds, slots)):
+        env = make_vec(env_config, actor_id=turn)
+        spec = env.spec
+        inference = LocalInference(policy, None, seed=seed + turn, greedy=greedy)
+        played += _play(env, inference, share, seed + turn)
     return Evaluation(
         episodes=played,
         greedy=greedy,
         seed=seed,
         protocol={
             "env_id": config.env.id,
-            **protocol(played_env),
-            "num_actions": env.spec.num_actions,
-            "frames_per_step": env.spec.frames_per_step,
+            **protocol(env_config),
+            "num_actions": spec.num_actions,
+            "frames_per_step": spec.frames_per_step,
         },
-        score_suite=suite_for(played_env),
+        score_suite=suite_for(env_config),
     )
+
+
+def _play(env: VecEnv, inference: Inference, quota: NDArray[np.int64], seed: int) -> list[EpisodeStats]:
+    """`quota[slot]` games of each slot; closes the env."""
+    collector = Collector(env, inference, unroll_length=1, actor_id=0, incarnation=seed, env_seed=seed)
+    rest, played = quota.copy(), []
+    try:
+        while rest.any():
+            for episode in collector.collect().episodes:
+                if rest[episode.slot] > 0:
+                    rest[episode.slot] -= 1
+                    played.append(episode)
+    finally:
+        collector.close()
+    return played

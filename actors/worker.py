@@ -1,4 +1,4 @@
-"""The Ray actor that steps envs: one process, E env slots, its own copy of the policy on the CPU."""
+"""The Ray actors that step envs: one process, E env slots, a copy of the policy on the CPU."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import ray
 import torch
 
 from actors.collect import make_collector
+from actors.evaluate import Evaluation, evaluate_source
 from actors.rollout import Rollout
 from actors.weights import WeightSource
 from configs.schema import Config
@@ -27,3 +28,15 @@ class RolloutWorker:
 
     def collect(self) -> Rollout:
         return self._collector.collect()
+
+
+@ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
+class EvaluationWorker:
+    """Plays whole games by the newest weights, on request."""
+
+    def __init__(self, config_json: str, source: WeightSource) -> None:
+        self._config, self._source = Config.from_json(config_json), source
+        torch.set_num_threads(self._config.env.num_threads)
+
+    def evaluate(self) -> Evaluation:
+        return evaluate_source(self._config, self._source)

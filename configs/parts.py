@@ -111,6 +111,24 @@ class RtrlConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Evaluations while training goes on, logged as eval/*. `launch.py eval` plays a finished run."""
+
+    interval_steps: int = 0
+    """Agent steps between two evaluations; 0: none."""
+    episodes: int = 20
+    """Games of one evaluation: the same ones every time."""
+    greedy: bool = False
+    """The most probable action instead of a sampled one."""
+    held_out: bool = True
+    """On the levels that the suite keeps from training, where it has some."""
+
+    def __post_init__(self) -> None:
+        require(self.interval_steps >= 0, "eval.interval_steps", self.interval_steps, "cannot be negative")
+        require(self.episodes >= 1, "eval.episodes", self.episodes, "needs at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
     """When learner state is written to `RUN_DIR/checkpoints`."""
 

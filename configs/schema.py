@@ -20,6 +20,7 @@ from configs.parts import (
     Core,
     Credit,
     Encoder,
+    EvalConfig,
     Optimizer,
     PolicyConfig,
     RayConfig,
@@ -40,6 +41,7 @@ __all__ = [
     "DmlabConfig",
     "Encoder",
     "EnvConfig",
+    "EvalConfig",
     "MemoryConfig",
     "Optimizer",
     "PolicyConfig",
@@ -63,6 +65,7 @@ class Config:
     env: EnvConfig
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     rtrl: RtrlConfig = field(default_factory=RtrlConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
     ray: RayConfig = field(default_factory=RayConfig)

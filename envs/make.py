@@ -5,6 +5,8 @@ for, so that a suite whose package is missing hinders no other. A suite module o
 
     known_ids(config) -> Collection[str]        the ids it can make, for checks and suggestions
     make(config, actor_id) -> VecEnv            all slots of one actor
+    levels_of(env_id) -> Sequence[str]          optional: the levels that a set of them stands for
+    held_out(config) -> EnvConfig | None        optional: the levels that training must not see
 """
 
 from __future__ import annotations
@@ -212,6 +214,20 @@ def check_env(config: EnvConfig) -> None:
             f"env.id = {config.id!r}: the suite {suite.name!r} has no such environment; "
             + (f"did you mean {' or '.join(near)}?" if near else f"it has, for example, {next(iter(known))}")
         )
+
+
+def held_out(config: EnvConfig) -> EnvConfig:
+    """What tells how well training on `config` generalises: the suite's levels that are kept from training,
+    where it has some (its module then offers `held_out`); else `config` itself."""
+    module = _load(suite_of(config.id), config.id)
+    other: EnvConfig | None = getattr(module, "held_out", lambda _: None)(config)
+    return other or config
+
+
+def num_levels(config: EnvConfig) -> int:
+    """How many levels `config.id` stands for; they are spread over slots and actors."""
+    module = _load(suite_of(config.id), config.id)
+    return len(getattr(module, "levels_of", lambda env_id: (env_id,))(config.id))
 
 
 def protocol(config: EnvConfig) -> dict[str, object]:

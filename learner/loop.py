@@ -23,6 +23,7 @@ from actors.rollout import Rollout
 from configs.schema import Config
 from learner import checkpoint
 from learner.batcher import Batch, Batcher
+from learner.evaluations import Evaluations, Evaluator
 from learner.learner import Learner
 from learner.metrics import Metrics
 from learner.publish import Publisher
@@ -69,6 +70,7 @@ class TrainLoop:
         *,
         frames_per_step: int,
         stop: StopFlag,
+        evaluator: Evaluator | None = None,
     ) -> None:
         self.config = config
         self.learner = learner
@@ -79,6 +81,10 @@ class TrainLoop:
         self._frames_per_step = frames_per_step
         self._stop = stop
         self._metrics = Metrics()
+        self._evaluations = None
+        if evaluator is not None:
+            interval = config.eval.interval_steps
+            self._evaluations = Evaluations(evaluator, interval, learner.global_step, self._metrics)
         self._batcher = Batcher(config, learner.device)
         self._checkpoint_errors = 0
         self._seconds: dict[str, float] = {}
@@ -103,6 +109,9 @@ class TrainLoop:
                     self._publisher.publish(self.learner.policy, self.learner.updates)
             for episode in batch.episodes:
                 self._metrics.episode(episode)
+            if self._evaluations is not None:
+                with self._timed("evaluate"):
+                    self._evaluations.poll(self.learner.global_step)
             now = time.monotonic()
             steps = self.learner.global_step - logged_step
             if now - last_log >= self.config.log_interval_s and steps >= self.config.log_interval_steps:
@@ -111,9 +120,14 @@ class TrainLoop:
             if now - last_save >= self.config.checkpoint.interval_s:
                 self._save_or_count()
                 last_save = now
+        if self._evaluations is not None:
+            self._publisher.publish(self.learner.policy, self.learner.updates)
+            self._evaluations.finish(self.learner.global_step, lambda: self._stop.reason is not None)
         steps = self.learner.global_step - logged_step
         if steps:
             self._log(steps, time.monotonic() - last_log)
+        elif rest := self._metrics.reduce():
+            self._sink.write(self.learner.global_step, rest)
         self.save()
         return reason
 

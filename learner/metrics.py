@@ -48,6 +48,7 @@ METRICS: dict[str, MetricSpec] = {
     "perf/time_backward_ms": MetricSpec("ms/update", "mean", "gradients, the trace update included"),
     "perf/time_optimizer_ms": MetricSpec("ms/update", "mean", "gradient clipping and optimizer step"),
     "perf/time_publish_ms": MetricSpec("ms/update", "mean", "weights are handed to the actors"),
+    "perf/time_evaluate_ms": MetricSpec("ms/update", "mean", "asking for evaluations; inline, playing them"),
     "losses/policy": MetricSpec("1", "mean", "policy-gradient loss, mean over valid steps"),
     "losses/baseline": MetricSpec("1", "mean", "half the squared distance to V-trace, mean over valid steps"),
     "losses/entropy": MetricSpec("nats", "mean", "entropy of the policy, mean over valid steps"),
@@ -74,8 +75,12 @@ METRICS: dict[str, MetricSpec] = {
     "faults/dropped_rollouts": MetricSpec("rollouts", "last", "total of rollouts that were not learned from"),
     "faults/checkpoint_errors": MetricSpec("errors", "last", "total of failed saves"),
     "faults/sink_errors": MetricSpec("errors", "last", "total of writes of metrics that failed"),
+    "faults/eval_errors": MetricSpec("errors", "last", "total of evaluations that failed"),
     "eval/episodic_return": MetricSpec("reward", "last", "mean raw return of an evaluation"),
+    "eval/episodic_return_std": MetricSpec("reward", "last", "standard deviation over its games"),
+    "eval/episodic_length": MetricSpec("agent steps", "last", "mean length of its games"),
     "eval/episodes": MetricSpec("episodes", "last", "games that it was averaged over"),
+    "eval/global_step": MetricSpec("agent steps", "last", "when the evaluated weights were taken"),
 }
 
 SUITE_PREFIX = "suite/"

@@ -27,7 +27,14 @@ ENV_PACKAGES = (
 # The only files that may import a package, in whatever way. The tests and the benchmarks are free.
 HOMES: dict[str, tuple[str, ...]] = {
     "wandb": ("learner/sinks.py",),
-    "ray": ("actors/worker.py", "actors/fleet.py", "actors/cluster.py", "learner/publish.py", "launch.py"),
+    "ray": (
+        "actors/worker.py",
+        "actors/fleet.py",
+        "actors/evaluator.py",
+        "actors/cluster.py",
+        "learner/publish.py",
+        "launch.py",
+    ),
     "triton": ("kernels/*/triton.py",),
     "tyro": ("launch.py",),
     "rich": ("launch.py", "learner/sinks.py", "learner/progress.py"),
@@ -290,7 +297,7 @@ def test_import_contracts_hold() -> None:
     ],
 )
 def test_a_broken_contract_is_found(tmp_path: Path, file: str, text: str, kept: bool) -> None:
-    leaves = ("collect", "evaluate", "fleet", "inference", "policy", "worker")
+    leaves = ("collect", "evaluate", "evaluator", "fleet", "inference", "policy", "worker")
     files = {f"{package}/__init__.py": "" for package in PACKAGES}
     files |= {f"actors/{leaf}.py": "" for leaf in leaves}
     files |= {"kernels/op.py": "", "envs/make.py": "", "configs/schema.py": ""}

@@ -14,8 +14,9 @@ from actors.inference import LocalInference
 from actors.policy import Policy
 from actors.weights import WeightSnapshot
 from configs.presets import preset
-from configs.schema import Config
-from envs.make import env_spec
+from configs.schema import Config, EnvConfig
+from envs.make import env_spec, make_vec
+from envs.spec import VecEnv
 
 
 def _config(env_id: str, slots: int = 4) -> Config:
@@ -112,3 +113,21 @@ def test_sampling_follows_the_logits_and_greedy_takes_the_largest() -> None:
     following = again.step(*inputs).action
     again.randomness = state
     np.testing.assert_array_equal(again.step(*inputs).action, following)
+
+
+def test_every_level_of_a_set_is_played_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set of 30 levels and 16 slots at most: two rounds, whose actors know their numbers."""
+    made: list[tuple[int, int]] = []
+
+    def make(config: EnvConfig, *, actor_id: int) -> VecEnv:
+        made.append((actor_id, config.num_envs))
+        return make_vec(config, actor_id=actor_id)
+
+    monkeypatch.setattr("actors.evaluate.num_levels", lambda config: 30)
+    monkeypatch.setattr("actors.evaluate.make_vec", make)
+    config = _config("counting/3")
+    result = evaluate(config, _policy(config), episodes=60, greedy=True, seed=1)
+    assert made == [(0, 15), (1, 15)]
+    assert Counter(e.slot for e in result.episodes) == dict.fromkeys(range(15), 4)
+    with pytest.raises(ValueError, match="episodes = 29: needs at least 30"):
+        evaluate(config, _policy(config), episodes=29, greedy=True, seed=1)

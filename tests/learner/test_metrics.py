@@ -15,13 +15,14 @@ PROMISED = set(
 charts/episodic_return charts/episodic_length charts/episodes charts/window_return
 charts/SPS charts/learning_rate charts/updates
 perf/fps perf/time_wait_ms perf/time_transfer_ms perf/time_forward_ms perf/time_backward_ms
-perf/time_optimizer_ms perf/time_publish_ms
+perf/time_optimizer_ms perf/time_publish_ms perf/time_evaluate_ms
 losses/policy losses/baseline losses/entropy losses/total losses/grad_norm
 vtrace/rho_mean vtrace/rho_clip_frac vtrace/c_mean
 lag/policy_version_mean lag/policy_version_max queue/rollouts queue/wait_ms
 rtrl/trace_norm rtrl/boundary_grad_frac rtrl/trace_breaks rtrl/trace_clips rtrl/staleness_cos
 faults/actor_restarts faults/env_errors faults/dropped_rollouts faults/checkpoint_errors faults/sink_errors
-eval/episodic_return eval/episodes
+faults/eval_errors
+eval/episodic_return eval/episodic_return_std eval/episodic_length eval/episodes eval/global_step
 """.split()  # noqa: SIM905
 )
 
