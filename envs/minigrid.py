@@ -3,7 +3,8 @@
 `minigrid/MemoryS7` and so on: the name is MiniGrid's own without `MiniGrid-` and its version, of which it
 is the newest. A cell of the 7 x 7 view is three numbers, what kind of object, its colour, its state; a
 policy gets them as one-hot planes, and the direction that the agent faces. The mission is left out where it
-never changes; elsewhere it is a part of its own, the numbers of its words.
+never changes; elsewhere it is a part of its own, the numbers of its words. The WFC mazes are left out: the
+package comes without the images that they are made from.
 
 Played by the package minigrid, the original, which has all of its environments and is what published
 results are of, at 12 thousand steps a second on one core. envpool has a reimplementation, 20 times faster
@@ -34,7 +35,7 @@ _MISSION_CHARACTERS = 200
 
 _GYM_IDS: dict[str, str] = {}
 for _id in gymnasium.registry:
-    if _match := re.fullmatch(r"MiniGrid-(.+)-v(\d+)", str(_id)):
+    if _match := re.fullmatch(r"MiniGrid-(?!WFC)(.+)-v(\d+)", str(_id)):
         _name = f"minigrid/{_match[1]}"
         if int(_match[2]) >= int(_GYM_IDS.get(_name, "v0").rpartition("v")[2]):
             _GYM_IDS[_name] = str(_id)
