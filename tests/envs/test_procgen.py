@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -143,18 +142,14 @@ def test_bad_actions_are_refused(backend: str) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_a_game_collected_while_another_is_made_does_not_block(backend: str) -> None:
-    env = build("maze", backend, 8)
+def test_a_game_closes_while_another_one_is_loaded() -> None:
+    """As the garbage collector may have it: in the thread that holds cffi's lock, which is not reentrant."""
+    need("procgen")
+    env = build("maze", "procgen", 1)
     env.reset(0)
-    ring: list[Any] = [env]
-    ring.append(ring)
-    del env, ring  # now garbage of a cycle, which the collector finds at some moment of what follows
-    thresholds = gc.get_threshold()
-    gc.set_threshold(1, 1, 1)
-    try:
-        build("maze", backend, 1).reset(1)
-    finally:
-        gc.set_threshold(*thresholds)
+    assert isinstance(env, MirrorVecEnv)
+    with env._games[0]._ffi._lock:
+        env.close()
 
 
 # --- levels -----------------------------------------------------------------------------------------
