@@ -53,7 +53,7 @@ def popgym(task: str, variant: str) -> Config:
         learner_threads=1,
         discounting=0.9,  # in the five tasks above a reward answers an action of the same or a recent step
         reward_clipping="none",
-        reward_scale=10.0,  # POPGym's sum up to 1 over an episode: alone they are less than the entropy's share
+        reward_scale=10.0,  # the task's add up to 1 an episode: as they are, entropy outweighs them
         optimizer="adam",
         learning_rate=3e-3,
         epsilon=1e-8,
