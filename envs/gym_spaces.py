@@ -19,8 +19,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.dmlab_text import hash_words
-from envs.spec import VOCABULARY, EnvError, Observation
+from envs.spec import EnvError, Observation
+from envs.words import hash_words
 
 _CHANNELS = (1, 3, 4)
 _WORDS = 20
@@ -103,11 +103,7 @@ def _encoding(env_id: str, space: spaces.Space[Any]) -> Encoding:
         case spaces.MultiBinary():
             return Encoding(lambda batch: np.array(batch, np.float32), space.shape, "float32")
         case spaces.Text():
-            return Encoding(
-                lambda batch: np.stack([hash_words(str(text), VOCABULARY, _WORDS) for text in batch]),
-                (_WORDS,),
-                "int64",
-            )
+            return Encoding(_numbered_words, (_WORDS,), "int64")
         case spaces.Box():
             return _box(space)
     raise EnvError(
@@ -117,7 +113,7 @@ def _encoding(env_id: str, space: spaces.Space[Any]) -> Encoding:
 
 
 def _numbered_words(texts: Any) -> NDArray[np.int64]:
-    return np.stack([hash_words(str(text), VOCABULARY, _WORDS) for text in texts])
+    return np.stack([hash_words(str(text), length=_WORDS) for text in texts])
 
 
 def _box(space: spaces.Box) -> Encoding:

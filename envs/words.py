@@ -1,7 +1,7 @@
-"""Instructions as numbers: the words of DeepMind Lab's INSTR observation, hashed into buckets.
+"""Texts as numbers: their words, hashed into buckets.
 
-As in IMPALA (arXiv 1802.01561, figure 3), which looks up an embedding for each hashed word and feeds
-them to an LSTM whose last output joins the core's input.
+As in IMPALA (arXiv 1802.01561, figure 3), which looks up an embedding for each hashed word of an instruction
+and feeds them to an LSTM whose last output joins the core's input.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.spec import VOCABULARY
 
-def hash_words(text: str, buckets: int = 1000, length: int = 16) -> NDArray[np.int64]:
+
+def hash_words(text: str, buckets: int = VOCABULARY, length: int = 16) -> NDArray[np.int64]:
     """The first `length` words of `text` (split at white space) as numbers 1 to `buckets`; 0 is no word.
 
     Returns int64 [length]. The hash is CRC-32 of the word's UTF-8 bytes: the same in every process, on

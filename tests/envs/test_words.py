@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from envs.dmlab_text import hash_words
+from envs.words import hash_words
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTRUCTION = "pick up the red balloon"
@@ -42,7 +42,7 @@ def test_every_number_is_used_about_as_often() -> None:
 def test_it_is_the_same_in_every_process_and_for_ever() -> None:
     # CRC-32 of both words, as gzip writes it
     assert hash_words("red balloon", length=3).tolist() == [1 + 0xFA615F8F % 1000, 1 + 0x643B3B90 % 1000, 0]
-    code = f"from envs.dmlab_text import hash_words; print(hash_words({INSTRUCTION!r}).tolist())"
+    code = f"from envs.words import hash_words; print(hash_words({INSTRUCTION!r}).tolist())"
     printed = {
         subprocess.run(
             [sys.executable, "-c", code],
