@@ -100,7 +100,7 @@ class Evaluation:
         }
 
 
-def _for_whole_games(env: EnvConfig, slots: int) -> EnvConfig:
+def for_whole_games(env: EnvConfig, slots: int) -> EnvConfig:
     """With `slots` slots, none of which begins in the middle of an episode."""
     if "memory.random_phase" in suite_of(env.id).fields:
         env = dataclasses.replace(env, memory=dataclasses.replace(env.memory, random_phase=False))
@@ -136,7 +136,7 @@ def evaluate(config: Config, policy: Policy, *, episodes: int, greedy: bool, see
         raise ConfigError(f"episodes = {episodes}: needs at least {levels}, the number of levels")
     rounds = math.ceil(levels / MAX_SLOTS)
     slots = math.ceil(levels / rounds) if levels > 1 else min(episodes, max(config.env.num_envs, MAX_SLOTS))
-    env_config = _for_whole_games(config.env, slots)
+    env_config = for_whole_games(config.env, slots)
     quota = np.full(rounds * slots, episodes // (rounds * slots))
     quota[: episodes % (rounds * slots)] += 1
     played: list[EpisodeStats] = []

@@ -33,6 +33,8 @@ class Decision(NamedTuple):
     """Recurrent state after the observation."""
     version: int
     """Version of the weights that chose."""
+    value: NDArray[np.float32]
+    """[E] value estimate of the observation."""
 
 
 class Inference(Protocol):
@@ -128,6 +130,7 @@ class LocalInference:
             output.logits.numpy(),
             tuple(tensor.numpy() for tensor in output.state),
             self._version,
+            output.baseline.numpy(),
         )
 
     @property

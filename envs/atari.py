@@ -64,13 +64,15 @@ class AtariVecEnv:
             reward_clipping=False,
             use_fire_reset=config.fire_reset,
         )
+        actions = self._envs.ale.get_action_set()
         self.spec = EnvSpec(
             id=config.id,
             observation_shape=(STACK, SIDE, SIDE),
             observation_dtype="uint8",
-            num_actions=len(self._envs.ale.get_action_set()),
+            num_actions=len(actions),
             frames_per_step=FRAMES_PER_STEP,
             levels=(config.id,) * config.num_envs,
+            action_names=tuple(action.name for action in actions),
         )
         self._lives = np.zeros(config.num_envs, np.int32)
         self._over = np.zeros(config.num_envs, np.bool_)

@@ -78,6 +78,31 @@ class GymVecEnv:
         self._envs.close()
 
 
+class DrawnGymVecEnv(GymVecEnv):
+    """Of an environment with the render mode `rgb_array`."""
+
+    def draw(self) -> NDArray[np.uint8]:
+        try:
+            pictures = self._envs.render()
+        except Exception as error:  # renderers raise whatever their graphics library does
+            raise EnvError(f"env.id = {self.spec.id!r} cannot draw itself here: {error}") from error
+        assert pictures is not None, "it was made with a render mode"
+        return np.asarray(pictures[0], np.uint8)
+
+
+def make_drawing(env_id: str, make_one: Callable[..., gymnasium.Env[Any, Any]]) -> DrawnGymVecEnv | None:
+    """One slot that draws itself; None where the environment has no pictures of itself.
+
+    `make_one` takes the option `render_mode`.
+    """
+    plain = make_one()
+    modes = plain.metadata.get("render_modes") or ()
+    plain.close()
+    if "rgb_array" not in modes:
+        return None
+    return DrawnGymVecEnv(env_id, 1, partial(make_one, render_mode="rgb_array"))
+
+
 def make_registered(env_id: str, gym_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
     """The env that Gymnasium knows as `gym_id`, made with `options`.
 
@@ -106,3 +131,7 @@ def known_ids(config: EnvConfig) -> tuple[str, ...]:
 
 def make(config: EnvConfig, actor_id: int) -> GymVecEnv:
     return GymVecEnv(config.id, config.num_envs, partial(make_registered, config.id, config.id))
+
+
+def make_drawn(config: EnvConfig) -> DrawnGymVecEnv | None:
+    return make_drawing(config.id, partial(make_registered, config.id, config.id))

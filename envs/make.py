@@ -7,6 +7,7 @@ for, so that a suite whose package is missing hinders no other. A suite module o
     make(config, actor_id) -> VecEnv            all slots of one actor
     levels_of(env_id) -> Sequence[str]          optional: the levels that a set of them stands for
     held_out(config) -> EnvConfig | None        optional: the levels that training must not see
+    make_drawn(config) -> VecEnv | None         optional: one slot that is `Drawable`, where it can be
 """
 
 from __future__ import annotations
@@ -196,6 +197,15 @@ def make_vec(config: EnvConfig, *, actor_id: int = 0) -> VecEnv:
     """
     check_env(config)
     return _load(suite_of(config.id), config.id).make(config, actor_id)
+
+
+def make_drawn(config: EnvConfig) -> VecEnv:
+    """One slot, which draws itself (`Drawable`) where the suite can make such a one. Raises as `make_vec`."""
+    config = dataclasses.replace(config, num_envs=1)
+    check_env(config)
+    module = _load(suite_of(config.id), config.id)
+    drawn: VecEnv | None = getattr(module, "make_drawn", lambda _: None)(config)
+    return drawn if drawn is not None else module.make(config, 0)
 
 
 def check_env(config: EnvConfig) -> None:

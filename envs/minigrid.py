@@ -26,7 +26,7 @@ from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
 from numpy.typing import NDArray
 
 from configs.schema import EnvConfig
-from envs.gym import GymVecEnv, make_registered
+from envs.gym import DrawnGymVecEnv, GymVecEnv, make_drawing, make_registered
 
 PLANES = (len(OBJECT_TO_IDX), len(COLOR_TO_IDX), len(STATE_TO_IDX))
 """Kinds of objects, colours and states: of so many numbers is a cell's each one-hot."""
@@ -68,9 +68,13 @@ def known_ids(config: EnvConfig) -> tuple[str, ...]:
     return tuple(_GYM_IDS)
 
 
-def _make_one(env_id: str) -> gymnasium.Env[Any, Any]:
-    return OneHotPlanes(make_registered(env_id, _GYM_IDS[env_id]))
+def _make_one(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
+    return OneHotPlanes(make_registered(env_id, _GYM_IDS[env_id], **options))
 
 
 def make(config: EnvConfig, actor_id: int) -> GymVecEnv:
     return GymVecEnv(config.id, config.num_envs, partial(_make_one, config.id))
+
+
+def make_drawn(config: EnvConfig) -> DrawnGymVecEnv | None:
+    return make_drawing(config.id, partial(_make_one, config.id))

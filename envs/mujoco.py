@@ -20,7 +20,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import TransformObservation
 
 from configs.schema import EnvConfig
-from envs.gym import GymVecEnv, make_registered
+from envs.gym import DrawnGymVecEnv, GymVecEnv, make_drawing, make_registered
 from envs.spec import EnvError
 
 _SHOWN = {"P": "qpos", "V": "qvel"}
@@ -46,8 +46,8 @@ def known_ids(config: EnvConfig) -> tuple[str, ...]:
     return tuple(_GYM_IDS)
 
 
-def _make_one(env_id: str) -> gymnasium.Env[Any, Any]:
-    env = make_registered(env_id, _GYM_IDS[env_id])
+def _make_one(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
+    env = make_registered(env_id, _GYM_IDS[env_id], **options)
     structure: dict[str, int] | None = getattr(env.unwrapped, "observation_structure", None)
     if structure is None:
         env.close()
@@ -67,3 +67,7 @@ def _make_one(env_id: str) -> gymnasium.Env[Any, Any]:
 
 def make(config: EnvConfig, actor_id: int) -> GymVecEnv:
     return GymVecEnv(config.id, config.num_envs, partial(_make_one, config.id))
+
+
+def make_drawn(config: EnvConfig) -> DrawnGymVecEnv | None:
+    return make_drawing(config.id, partial(_make_one, config.id))

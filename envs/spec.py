@@ -48,6 +48,8 @@ class EnvSpec:
     """Emulator frames of one agent step (the action repeat)."""
     levels: tuple[str, ...] = ()
     """The level that each slot plays, one name a slot."""
+    action_names: tuple[str, ...] = ()
+    """Names of the discrete actions, for people; empty where the env has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,15 @@ class Resumable(Protocol):
     def state_dict(self) -> dict[str, NDArray[Any]]: ...
 
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None: ...
+
+
+@runtime_checkable
+class Drawable(Protocol):
+    """An env that draws itself for people to see (`envs.make.make_drawn`)."""
+
+    def draw(self) -> NDArray[np.uint8]:
+        """The first slot as it stands, [H, W, 3]. Raises EnvError where this machine cannot draw it."""
+        ...
 
 
 def check_actions(spec: EnvSpec, num_envs: int, actions: NDArray[Any]) -> None:

@@ -41,7 +41,7 @@ class CountingCell:
         assert (before[:, 0] == observation[:, 0]).all(), "the state has lost count of the episode's steps"
         logits = np.repeat(before + 1.0, NUM_ACTIONS, axis=1)
         action = ((before[:, 0] + observation[:, 2]) % NUM_ACTIONS).astype(np.int64)
-        return Decision(action, action, logits, (before + 1.0,), self.version)
+        return Decision(action, action, logits, (before + 1.0,), self.version, before[:, 0])
 
     @property
     def randomness(self) -> NDArray[np.uint8]:
