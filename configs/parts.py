@@ -13,7 +13,7 @@ from configs.error import require
 Encoder = Literal["none", "mlp", "shallow", "nature", "deep"]
 Core = Literal["none", "lstm", "elstm"]
 Credit = Literal["rtrl", "tbptt", "immediate"]
-RewardClipping = Literal["abs_one", "none"]
+RewardClipping = Literal["abs_one", "soft_asymmetric", "none"]
 Optimizer = Literal["rmsprop", "adam"]
 Runtime = Literal["ray", "inline"]
 WandbMode = Literal["online", "offline", "disabled"]
@@ -161,6 +161,9 @@ class RayConfig:
     """Object store of a local Ray, in MiB."""
     rollouts_in_flight: int = 2
     """Rollouts an actor may have asked for or finished that the learner has not taken (back-pressure)."""
+    start_timeout_s: float = 600.0
+    """An actor that is not up by then, its environments made and reset, is killed and replaced. Waiting for a
+    free CPU of the cluster counts."""
     rollout_timeout_s: float = 600.0
     """An actor that owes a rollout for longer is killed and replaced."""
     max_consecutive_failures: int = 5
@@ -169,9 +172,8 @@ class RayConfig:
     def __post_init__(self) -> None:
         require(self.object_store_mib >= 80, "ray.object_store_mib", self.object_store_mib, "at least 80")
         require(self.rollouts_in_flight >= 1, "ray.rollouts_in_flight", self.rollouts_in_flight, "at least 1")
-        require(
-            self.rollout_timeout_s > 0, "ray.rollout_timeout_s", self.rollout_timeout_s, "must be positive"
-        )
+        for name in ("start_timeout_s", "rollout_timeout_s"):
+            require(getattr(self, name) > 0, f"ray.{name}", getattr(self, name), "must be positive")
         require(
             self.max_consecutive_failures >= 1,
             "ray.max_consecutive_failures",

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from actors.distributions import Distribution
 from actors.policy import PolicyUnroll
+from configs.parts import RewardClipping
 from configs.schema import Config
 from kernels.vtrace import vtrace
 from learner.batcher import Batch
@@ -35,8 +37,15 @@ class Loss(NamedTuple):
     valid_steps: Tensor
 
 
-def clip_reward(reward: Tensor, clipping: str) -> Tensor:
-    return reward.clamp(-1.0, 1.0) if clipping == "abs_one" else reward
+def clip_reward(reward: Tensor, clipping: RewardClipping) -> Tensor:
+    """`soft_asymmetric`: 5 tanh(r / 5), which is in (-5, 5), and 0.3 times that where r is negative. So in the
+    code that IMPALA's authors published (google-deepmind/scalable_agent)."""
+    if clipping == "abs_one":
+        return reward.clamp(-1.0, 1.0)
+    if clipping == "soft_asymmetric":
+        squashed = 5.0 * torch.tanh(reward / 5.0)
+        return torch.where(reward < 0, 0.3 * squashed, squashed)
+    return reward
 
 
 def actor_critic_loss(unroll: PolicyUnroll, distribution: Distribution, batch: Batch, config: Config) -> Loss:

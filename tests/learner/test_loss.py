@@ -9,7 +9,7 @@ import torch
 
 from actors.policy import PolicyUnroll
 from learner.batcher import Batch
-from learner.loss import Loss, actor_critic_loss
+from learner.loss import Loss, actor_critic_loss, clip_reward
 from tests.learner.batches import DISTRIBUTION, SPEC, config, random_batch
 
 T, B = 6, 3
@@ -111,3 +111,17 @@ def test_reward_scale_multiplies_the_clipped_reward() -> None:
         scaled.total, actor_critic_loss(_unroll(), DISTRIBUTION, by_hand, config()).total
     )
     assert scaled.total != actor_critic_loss(_unroll(), DISTRIBUTION, batch, config()).total
+
+
+def test_soft_asymmetric_clipping_squashes_rewards_and_makes_light_of_losses() -> None:
+    reward = torch.tensor([-1000.0, -5.0, -0.01, 0.0, 0.01, 1.0, 5.0, 1000.0], dtype=torch.float64)
+    clipped = clip_reward(reward, "soft_asymmetric")
+    # By hand: tanh(1) = 0.761594, tanh(0.2) = 0.197375.
+    expected = [-1.5, -1.142391, -0.003, 0.0, 0.01, 0.986877, 3.807971, 5.0]
+    torch.testing.assert_close(clipped, torch.tensor(expected, dtype=torch.float64), atol=1e-6, rtol=0)
+    batch = random_batch(T, B, seed=1)
+    by_hand = dataclasses.replace(batch, reward=clip_reward(batch.reward, "soft_asymmetric"))
+    torch.testing.assert_close(
+        actor_critic_loss(_unroll(), DISTRIBUTION, batch, config(reward_clipping="soft_asymmetric")).total,
+        actor_critic_loss(_unroll(), DISTRIBUTION, by_hand, config(reward_clipping="none")).total,
+    )
