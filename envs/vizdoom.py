@@ -8,10 +8,12 @@ two. Each slot is an engine process.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import tempfile
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -44,7 +46,6 @@ class Screen(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
         self.observation_space = spaces.Box(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
-        self._folder = tempfile.TemporaryDirectory(prefix="evertrace-vizdoom-")
         self._last = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 
     def _half(self, screen: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -53,20 +54,27 @@ class Screen(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._last
 
     def reset(self, **options: Any) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        # The engine starts at the first reset, and leaves its settings in the working directory.
-        with contextlib.chdir(self._folder.name):
-            observation, info = self.env.reset(**options)
+        game: Any = cast(Any, self.env.unwrapped).game
+        observation, info = self.env.reset(**options) if game.is_running() else self._start(game, options)
         return self._half(observation["screen"]), info
+
+    def _start(self, game: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The first reset, which starts the engine. It leaves nothing behind, however this process ends: no
+        settings, no folder in the working directory, no name of the shared memory (what is mapped stays)."""
+        game.set_doom_config_path(os.devnull)
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            first = self.env.reset(**options)
+        maps = Path("/proc/self/maps")
+        if maps.exists():
+            for name in set(re.findall(r"/dev/shm/ViZDoom\w+$", maps.read_text(), re.MULTILINE)):
+                os.unlink(name)
+        return first
 
     def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         ended = terminated or truncated
         screen = self._last if ended else self._half(observation["screen"])
         return screen, float(reward), terminated and not truncated, truncated, info
-
-    def close(self) -> None:
-        super().close()
-        self._folder.cleanup()
 
 
 def known_ids(config: EnvConfig) -> tuple[str, ...]:

@@ -206,6 +206,8 @@ def test_vizdoom_repeats_the_last_screen_at_the_limit_which_truncates(
     monkeypatch.chdir(tmp_path)
     env = build("vizdoom/MyWayHome", 1)
     env.reset(0)
+    mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if "/dev/shm/ViZDoom" in line]
+    assert mapped and all(line.endswith("(deleted)") for line in mapped), "a killed process would leave names"
     idle = np.zeros(1, np.int64)
     steps = [env.step(idle) for _ in range(526)]  # 2100 frames, 4 a step
     assert [bool(step.truncated[0]) for step in steps] == [False] * 524 + [True, False]
