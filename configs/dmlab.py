@@ -10,7 +10,7 @@ rooms_watermaze) and is frozen; here it learns, unless one is given:
 
 from __future__ import annotations
 
-from configs.schema import Config, EnvConfig, PolicyConfig, RayConfig
+from configs.schema import Config, DmlabConfig, EnvConfig, PolicyConfig, RayConfig
 from configs.variants import VARIANTS
 
 PAPER_STEPS = {
@@ -24,11 +24,13 @@ OTHER_STEPS = 250_000_000
 
 
 def dmlab(level: str, variant: str) -> Config:
-    """One level, or `memory_suite`. Whether the level exists is checked where the list of them is."""
+    """One level, or `memory_suite`; the language levels show their instructions. Whether the level exists is
+    checked where the list of them is."""
     arm = VARIANTS[variant]
+    extras = "INSTR" if level.startswith("language_") else ""
     return Config(
         preset=f"dmlab_{level}_{variant}",
-        env=EnvConfig(id=f"dmlab/{level}"),
+        env=EnvConfig(id=f"dmlab/{level}", dmlab=DmlabConfig(extra_observations=extras)),
         policy=PolicyConfig(encoder="deep", core=arm["core"], hidden_size=512),
         credit=arm["credit"],
         unroll_length=100,
@@ -37,22 +39,23 @@ def dmlab(level: str, variant: str) -> Config:
 
 
 def dmlab30(variant: str) -> Config:
-    """All thirty levels by one policy: the settings that IMPALA's authors published with their code, for
-    150 actors, five a level.
+    """All thirty levels by one policy, which reads their instructions: the settings that IMPALA's authors
+    published with their code, for 150 actors, five a level.
 
-    Two things differ: rewards are clipped to [-1, 1], not squashed asymmetrically, and the policy does not
-    read the instructions of the language levels. `env.dmlab.dataset_path` must be given.
+    RMSprop's epsilon differs: 0.01 outside the square root, theirs is 0.1 inside. `env.dmlab.dataset_path`
+    must be given.
     """
     arm = VARIANTS[variant]
     return Config(
         preset=f"dmlab30_{variant}",
-        env=EnvConfig(id="dmlab/dmlab30"),
+        env=EnvConfig(id="dmlab/dmlab30", dmlab=DmlabConfig(extra_observations="INSTR")),
         policy=PolicyConfig(encoder="deep", core=arm["core"], hidden_size=256, previous_action=True),
         ray=RayConfig(object_store_mib=2048),
         credit=arm["credit"],
         num_actors=150,
         unroll_length=100,
         total_steps=2_500_000_000,
+        reward_clipping="soft_asymmetric",
         learning_rate=0.00031866995608948655,
         entropy_cost=0.0033391318945337044,
     )

@@ -82,8 +82,8 @@ class DmlabConfig:
     dataset_path: str | None = None
     """A folder of images that some psychlab levels show; `dummy` makes the engine invent some."""
     extra_observations: str = ""
-    """Observations besides the image, by the engine's names (INSTR, VEL.TRANS). Refused for now: a policy
-    takes one array."""
+    """Observations besides the image, by the engine's names and comma-separated: INSTR (the instruction),
+    VEL.TRANS and VEL.ROT (velocities), DEBUG.POS.TRANS, ...; envs/dmlab_observations.py has them all."""
 
     def __post_init__(self) -> None:
         for name in ("width", "height", "action_repeat"):
@@ -97,13 +97,6 @@ class DmlabConfig:
                 value,
                 "give an absolute path: each actor has a working directory of its own",
             )
-        require(
-            not self.extra_observations,
-            "env.dmlab.extra_observations",
-            self.extra_observations,
-            "a policy takes one array, the image RGB_INTERLEAVED, so instructions and velocities cannot "
-            "reach it; leave it empty",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,22 +10,23 @@ the build needs Bazel and build-essential, gettext, zip, pkg-config, libffi-dev,
 libglu1-mesa-dev, libosmesa6-dev, libsdl2-dev, libjpeg-dev, zlib1g-dev, lua5.1, liblua5.1-0-dev, python3-dev,
 python3-pil, and in the Python that Bazel runs setuptools, wheel, and numpy in the version of the actors.
 
-The engine has no observation after an episode's end, so its last image is repeated. It does not tell a time
-limit from other ends: every end terminates, as in IMPALA.
+`env.dmlab.extra_observations` adds parts to the image (envs/dmlab_observations.py). The engine observes
+nothing after an episode's end, so what it observed last is repeated. It does not tell a time limit from other
+ends: every end terminates, as in IMPALA.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import EnvConfig
 from envs.dmlab_levels import HELD_OUT, PREFIX, TEST_ONLY, LevelIds, levels_of, needs_images, path_of
+from envs.dmlab_observations import ObservationParts
 from envs.dmlab_process import EngineProcess, close_all
-from envs.spec import EnvError, EnvSpec, VecStep, check_actions
+from envs.spec import EnvError, EnvSpec, Observation, VecStep, check_actions
 
 FPS = 60
 EVALUATION_SEED = 0x600D5EED
@@ -75,10 +76,11 @@ class LevelSeeds:
 
 
 class DmlabVecEnv:
-    """E engines, each in a process of its own, stepped at the same time. Observation: uint8 [3, H, W].
+    """E engines, each in a process of its own, stepped at the same time. Observation: uint8 [3, H, W]; with
+    extra observations a dict in which that is `image`.
 
-    Raises EnvError, with the engine's own words, for a level that cannot be played and for an engine that
-    fails later; all engines are closed by then.
+    Raises EnvError for an observation that does not exist, and, with the engine's own words, for a level that
+    cannot be played and for an engine that fails later; all engines are closed by then.
     """
 
     def __init__(self, config: EnvConfig, actor_id: int) -> None:
@@ -86,32 +88,33 @@ class DmlabVecEnv:
         names = levels_of(config.id)
         levels = [names[(actor_id * E + slot) % len(names)] for slot in range(E)]
         self.num_envs = E
+        self._observed = ObservationParts(options)
         self.spec = EnvSpec(
             id=config.id,
-            observation_shape=(3, options.height, options.width),
-            observation_dtype="uint8",
+            observation_shape=self._observed.shape,
+            observation_dtype=self._observed.dtype,
             num_actions=len(ACTIONS[options.actions]),
             frames_per_step=options.action_repeat,
             levels=tuple(PREFIX + level for level in levels),
         )
         self._actions, self._repeat = ACTIONS[options.actions], options.action_repeat
         self._ended = np.zeros(E, np.bool_)
-        self._observation = np.zeros((E, *self.spec.observation_shape), np.uint8)
+        self._parts = self._observed.zeros(E)
         self._seeds: LevelSeeds | None = None
         self._engines: list[EngineProcess] = []
-        settings = _settings(config)
+        how = (self._observed.asked, _settings(config), options.renderer, options.level_cache)
         try:
             for slot, level in enumerate(levels):
                 self._engines.append(EngineProcess(f"{PREFIX}{level}, slot {slot} of actor {actor_id}"))
             for engine, level in zip(self._engines, levels, strict=True):
-                engine.send("open", path_of(level), settings, options.renderer, options.level_cache)
+                engine.send("open", path_of(level), *how)
             for engine in self._engines:
                 engine.receive()
         except BaseException:
             self.close()
             raise
 
-    def reset(self, seed: int) -> NDArray[Any]:
+    def reset(self, seed: int) -> Observation:
         if not self._engines:
             raise ValueError(f"{self.spec.id}: closed; make it anew")
         self._seeds = LevelSeeds(seed, self.num_envs)
@@ -128,7 +131,7 @@ class DmlabVecEnv:
     def _exchange(self, actions: list[tuple[int, ...]]) -> VecStep:
         """A new episode where one has ended, elsewhere a step: all engines work, then all are listened to."""
         assert self._seeds is not None
-        observation = self._observation.copy()
+        parts = {name: array.copy() for name, array in self._parts.items()}
         reward = np.zeros(self.num_envs, np.float32)
         ended = np.zeros(self.num_envs, np.bool_)
         try:
@@ -138,18 +141,18 @@ class DmlabVecEnv:
                 else:
                     engine.send("step", actions[slot], self._repeat)
             for slot, engine in enumerate(self._engines):
-                result = engine.receive()
-                image = result
+                observed = engine.receive()
                 if not self._ended[slot]:
-                    reward[slot], image = result
-                    ended[slot] = image is None
-                if image is not None:
-                    observation[slot] = image.transpose(2, 0, 1)
+                    reward[slot], observed = observed
+                    ended[slot] = observed is None
+                if observed is not None:
+                    self._observed.write(parts, slot, observed, engine.name)
         except BaseException:
             self.close()
             raise
-        self._observation, self._ended = observation, ended
-        return VecStep(observation.copy(), reward, ended.copy(), np.zeros_like(ended), ended.copy())
+        self._parts, self._ended = parts, ended
+        observation = self._observed.fresh(parts)
+        return VecStep(observation, reward, ended.copy(), np.zeros_like(ended), ended.copy())
 
     def engine_pids(self) -> list[int]:
         """Process ids of the engines, for diagnosis and fault tests."""

@@ -21,9 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-IMAGE = "RGB_INTERLEAVED"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -62,27 +60,34 @@ class LevelCache:
 class Engine:
     """What the requests call."""
 
-    def __init__(self, level: str, settings: dict[str, str], renderer: str, level_cache: str | None) -> None:
+    def __init__(
+        self,
+        level: str,
+        observations: list[str],
+        settings: dict[str, str],
+        renderer: str,
+        level_cache: str | None,
+    ) -> None:
         # Here, so that whatever it raises is told to the other side.
         import deepmind_lab  # pyright: ignore[reportMissingImports]
 
         self._lab: Any = deepmind_lab.Lab(
             level,
-            [IMAGE],
+            observations,
             config=settings,
             renderer=renderer,
             level_cache=None if level_cache is None else LevelCache(level_cache),
         )
 
-    def reset(self, seed: int) -> NDArray[np.uint8]:
-        """The first image [H, W, 3] of a new episode."""
+    def reset(self, seed: int) -> dict[str, Any]:
+        """The first observations of a new episode, by the engine's names."""
         self._lab.reset(seed=seed)
-        return self._lab.observations()[IMAGE]
+        return self._lab.observations()
 
-    def step(self, action: tuple[int, ...], frames: int) -> tuple[float, NDArray[np.uint8] | None]:
-        """The reward summed over the frames, and the image; None after the end, where the engine has none."""
+    def step(self, action: tuple[int, ...], frames: int) -> tuple[float, dict[str, Any] | None]:
+        """The reward summed over the frames, and the observations; None after the end, which has none."""
         reward = self._lab.step(np.array(action, np.intc), num_steps=frames)
-        return reward, self._lab.observations()[IMAGE] if self._lab.is_running() else None
+        return reward, self._lab.observations() if self._lab.is_running() else None
 
     def close(self) -> None:
         self._lab.close()

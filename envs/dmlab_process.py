@@ -29,7 +29,7 @@ class EngineProcess:
 
     def __init__(self, name: str) -> None:
         """`name`: what errors call this engine."""
-        self._name = name
+        self.name = name
         self._connection, theirs = Pipe()
         # What can be imported here can be there: an actor's path may not be that of its environment.
         path = [str(_ROOT), *(entry for entry in sys.path if entry)]
@@ -65,7 +65,7 @@ class EngineProcess:
         except (EOFError, ConnectionResetError):
             self._raise_death()
         if kind == "error":
-            raise EnvError(f"{self._name}: the engine failed: {result}")
+            raise EnvError(f"{self.name}: the engine failed: {result}")
         return result
 
     def _raise_death(self) -> Any:
@@ -74,7 +74,7 @@ class EngineProcess:
         how = f"{code} ({signal.Signals(-code).name})" if code < 0 else str(code)
         printed = b"".join(self._printed).decode(errors="replace").strip()
         raise EnvError(
-            f"{self._name}: the engine's process ended with exit code {how}; "
+            f"{self.name}: the engine's process ended with exit code {how}; "
             + (f"its last words:\n{printed}" if printed else "it printed nothing")
         ) from None
 

@@ -38,8 +38,8 @@ class Loss(NamedTuple):
 
 
 def clip_reward(reward: Tensor, clipping: RewardClipping) -> Tensor:
-    """`soft_asymmetric`: 5 tanh(r / 5), which is in (-5, 5), and 0.3 times that where r is negative. So in the
-    code that IMPALA's authors published (google-deepmind/scalable_agent)."""
+    """`soft_asymmetric`: 5 tanh(r / 5), which is in (-5, 5), and 0.3 times that where r is negative. So in
+    the code that IMPALA's authors published (google-deepmind/scalable_agent)."""
     if clipping == "abs_one":
         return reward.clamp(-1.0, 1.0)
     if clipping == "soft_asymmetric":

@@ -6,6 +6,7 @@ from configs.presets import preset, preset_patterns
 from configs.schema import Config, ConfigError, DmlabConfig
 from configs.variants import VARIANTS
 from envs.dmlab import known_ids
+from envs.dmlab_levels import DMLAB30
 
 LEVELS = ("rooms_watermaze", "lt_chasm", "memory_suite", "explore_goal_locations_train_small")
 
@@ -41,11 +42,19 @@ def test_a_level_has_the_papers_settings(level: str, steps: int) -> None:
     assert config.total_steps == steps
 
 
+def test_single_language_levels_show_their_instructions_and_no_others_do() -> None:
+    for level in DMLAB30:
+        extras = preset(f"dmlab_{level}_tbptt").env.dmlab.extra_observations
+        assert extras == ("INSTR" if level.startswith("language_") else "")
+    assert preset("dmlab_language_execute_random_task_lstm").reward_clipping == "abs_one"
+
+
 def test_all_levels_together_have_impalas_settings() -> None:
     config = preset("dmlab30_lstm")
     assert config.env.id == "dmlab/dmlab30"
     assert config.num_actors * config.env.num_envs == 5 * 30
     assert config.total_steps * config.env.dmlab.action_repeat == 10**10
+    assert config.reward_clipping == "soft_asymmetric" and config.env.dmlab.extra_observations == "INSTR"
     assert config.entropy_cost == pytest.approx(0.00334, abs=1e-5)
     assert config.learning_rate == pytest.approx(0.000319, abs=1e-6)
     # Every rollout that may be waiting fits into the object store, the actors' images alone counted.

@@ -5,6 +5,7 @@ undefined (actions out of range, two engines in a process, a seed that is no C i
 Each clause is tripped in test_dmlab_fake.py. Read off python/dmlab_module.c and docs/users of
 google-deepmind/lab. The game: each frame of moving forward earns 1; the first row of an image carries the
 seed of the episode and the second one its frame number, four bytes each, in the channel `SEED_CHANNEL`.
+Observations of numbers are all the frame number, and an episode's seed decides its instruction.
 
 EVERTRACE_FAKE_LAB names a file to which every engine adds a line of JSON: what it was made of.
 """
@@ -13,19 +14,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 import weakref
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pytest
 
 EPISODE_FRAMES = 30
 MAPS = 3
 """Of the levels whose maps are compiled: a seed's map is the seed modulo this."""
 SEED_CHANNEL = 1
+INSTRUCTIONS = ("pick up the red balloon", "collect all blue hats", "go")
+"""By the seed of the episode, modulo their number."""
 LOG_VARIABLE = "EVERTRACE_FAKE_LAB"
 
 _ROOMS = "collect_good_objects_train collect_good_objects_test exploit_deferred_effects_train \
@@ -57,7 +64,7 @@ _SCRIPTS = {
         "stairway": "to_melon",
     },
     "demos": {"extra": "entities"},
-    "tests": {"empty": "room_test", "fake": "lua_error step_error abort exit hang chatter"},
+    "tests": {"empty": "room_test", "fake": "lua_error step_error abort exit hang chatter bare"},
 }
 LEVELS = frozenset(
     f"{folder}/{first}_{rest}".lstrip("/")
@@ -76,8 +83,25 @@ _BOUNDS = (
     ("JUMP", 0, 1),
     ("CROUCH", 0, 1),
 )
+_ADDED_BY_LEVELS = {
+    "DEBUG.PLAYER_ID": 1,
+    "TEAM.SCORE": 2,
+    "VEL.TRANS VEL.ROT DEBUG.POS.TRANS DEBUG.POS.ROT": 3,
+    "DEBUG.FLAGS.RED_HOME DEBUG.FLAGS.BLUE_HOME": 4,
+    "DEBUG.FLAGS.RED DEBUG.FLAGS.BLUE": 5,
+}
+"""Observations of numbers, by size."""
 _UNINITIALIZED, _RUNNING, _TERMINATED, _CLOSED = range(4)
 _engine: weakref.ref[Lab] | None = None
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes this file the package `deepmind_lab` of a test; returns the file that engines write into."""
+    (folder / "lib").mkdir()
+    shutil.copy(__file__, folder / "lib" / "deepmind_lab.py")
+    monkeypatch.syspath_prepend(str(folder / "lib"))
+    monkeypatch.setenv(LOG_VARIABLE, str(folder / "log"))
+    return folder / "log"
 
 
 def version() -> str:
@@ -211,7 +235,7 @@ class Lab:
 
     def _observe(self, name: str) -> Any:
         if name == "INSTR":
-            return "pick up the red balloon"
+            return INSTRUCTIONS[self._seed % len(INSTRUCTIONS)]
         (spec,) = (spec for spec in self.observation_spec() if spec["name"] == name)
         if spec["dtype"] is np.float64:
             return np.full(spec["shape"], float(self._frame))
@@ -242,13 +266,15 @@ class Lab:
 
     def observation_spec(self) -> list[dict[str, Any]]:
         H, W = self._height, self._width
+        images = {"RGB_INTERLEAVED": (H, W, 3), "RGB": (3, H, W)}
+        numbers = {"FRAMES_REMAINING_AT_60": 1}
+        if self._level != "tests/fake_bare":  # the level adds them, not the engine
+            for names, size in _ADDED_BY_LEVELS.items():
+                numbers |= dict.fromkeys(names.split(), size)
         return [
-            {"name": "RGB_INTERLEAVED", "dtype": np.uint8, "shape": (H, W, 3)},
-            {"name": "RGB", "dtype": np.uint8, "shape": (3, H, W)},
+            *({"name": name, "dtype": np.uint8, "shape": shape} for name, shape in images.items()),
             {"name": "INSTR", "dtype": str, "shape": ()},
-            {"name": "VEL.TRANS", "dtype": np.float64, "shape": (3,)},
-            {"name": "VEL.ROT", "dtype": np.float64, "shape": (3,)},
-            {"name": "DEBUG.POS.TRANS", "dtype": np.float64, "shape": (3,)},
+            *({"name": name, "dtype": np.float64, "shape": (size,)} for name, size in numbers.items()),
         ]
 
     def close(self) -> bool:

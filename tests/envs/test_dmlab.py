@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from envs.dmlab_engine import LevelCache
 from envs.dmlab_levels import MEMORY_SUITE
 from envs.make import check_env, env_spec, make_vec
 from envs.spec import EnvError, VecEnv
-from tests.envs.fake_deepmind_lab import EPISODE_FRAMES, LOG_VARIABLE, MAPS, SEED_CHANNEL
+from tests.envs.fake_deepmind_lab import EPISODE_FRAMES, MAPS, SEED_CHANNEL, install
 
 FAKE = Path(__file__).with_name("fake_deepmind_lab.py")
 ROOM = "dmlab/tests/empty_room_test"
@@ -40,12 +39,8 @@ FORWARD, BACKWARD = 0, 1
 
 @pytest.fixture(autouse=True)
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Installs the stand-in as `deepmind_lab`; the file in which its engines say what they were made of."""
-    (tmp_path / "lib").mkdir()
-    shutil.copy(FAKE, tmp_path / "lib" / "deepmind_lab.py")
-    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
-    monkeypatch.setenv(LOG_VARIABLE, str(tmp_path / "log"))
-    return tmp_path / "log"
+    """The file in which the stand-in's engines say what they were made of."""
+    return install(tmp_path, monkeypatch)
 
 
 Build = Callable[..., DmlabVecEnv]
@@ -368,7 +363,6 @@ def test_the_papers_network_fits(build: Build) -> None:
         ({"level_cache": "maps"}, r"env\.dmlab\.level_cache = 'maps': give an absolute path"),
         ({"dataset_path": "~/images"}, r"env\.dmlab\.dataset_path = '~/images': give an absolute path"),
         ({"level_cache": "dummy"}, "absolute"),
-        ({"extra_observations": "INSTR"}, "'INSTR': a policy takes one array"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], words: str) -> None:

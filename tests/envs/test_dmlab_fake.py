@@ -38,6 +38,7 @@ def make() -> Iterator[Callable[..., Lab]]:
         ({"level": 3}, TypeError, "must be str"),
         ({"observations": "RGB_INTERLEAVED"}, TypeError, "must be list"),
         ({"observations": ("RGB", "INSTRUCTIONS")}, ValueError, "Unknown observation 'INSTRUCTIONS'"),
+        ({"level": "tests/fake_bare", "observations": ("VEL.ROT",)}, ValueError, "Unknown observation"),
         ({"config": [("width", "96")]}, TypeError, "must be dict"),
         ({"config": {"width": 96}}, TypeError, "96 is no str"),
         ({"config": {"fps": "many"}}, RuntimeError, "Failed to apply setting"),
