@@ -5,6 +5,7 @@
     launch.py eval RUN_DIR [--episodes N] [--sampled] [--held-out] [--seed S] [--json FILE]
     launch.py experiment NAME [--seeds S ...]         all arms of a comparison, to a table and a figure
     launch.py bench [PRESET] [--json FILE] [--seconds S]   the bottleneck on this machine
+    launch.py plot RUN_DIR ... [--out DIR] [--metric NAME] [--by FIELD ...]   curves, throughput, lag, traces
     launch.py doctor [--json FILE]                    what is installed, which suites can run
 
 The data of a training run:
@@ -210,6 +211,12 @@ def experiment(arguments: list[str]) -> int:
     return run_experiment(arguments)
 
 
+def plot(arguments: list[str]) -> int:
+    from benchmarks.curves import main as draw_curves  # needed by this verb only
+
+    return draw_curves(arguments)
+
+
 def doctor(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="launch.py doctor", description="What is installed, which suites run."
@@ -224,7 +231,14 @@ def doctor(arguments: list[str]) -> int:
     return 0
 
 
-VERBS = {"train": train, "eval": evaluate_run, "experiment": experiment, "bench": bench, "doctor": doctor}
+VERBS = {
+    "train": train,
+    "eval": evaluate_run,
+    "experiment": experiment,
+    "bench": bench,
+    "plot": plot,
+    "doctor": doctor,
+}
 
 
 def main(arguments: list[str]) -> int:

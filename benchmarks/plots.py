@@ -14,6 +14,7 @@ matplotlib.use("Agg")  # before pyplot: no display is needed
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from benchmarks.experiments import Experiment
@@ -48,9 +49,14 @@ def draw(experiment: Experiment, result: dict[str, Any], curves: Sequence[Curve]
         axes.set(xlabel=experiment.x_label, ylabel=experiment.metric, title=experiment.name)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9)
-        for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):
-            figure.savefig(stem.with_name(stem.name + suffix), dpi=150, metadata=metadata)
-        plt.close(figure)
+        save(figure, stem)
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """Writes `stem`.png and `stem`.svg, without the date, and closes the figure."""
+    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):
+        figure.savefig(stem.with_name(stem.name + suffix), dpi=150, metadata=metadata)
+    plt.close(figure)
 
 
 def _curves(axes: Axes, experiment: Experiment, curves: Sequence[Curve]) -> None:

@@ -39,13 +39,13 @@ def aggregate_runs(
     """
     scores = score_matrix(suite, runs, partial=partial)
     return {
-        name: {"value": float(of(scores)), "interval": _interval(scores, of)}
+        name: {"value": float(of(scores)), "interval": interval(scores, of)}
         for name, of in AGGREGATES[suite].items()
     }
 
 
-def _interval(scores: NDArray[np.float64], of: Aggregate) -> list[float] | None:
-    """`scores`: [runs, levels]."""
+def interval(scores: NDArray[np.float64], of: Aggregate) -> list[float] | None:
+    """Of `of` over runs and levels, at 95 %; None for a single run. `scores`: [runs, levels]."""
     if len(scores) < 2:
         return None
 

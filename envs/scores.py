@@ -138,7 +138,7 @@ def _median(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.median(scores.mean(-2), axis=-1)
 
 
-def _iqm(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def iqm(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of all runs and levels together: a quarter is cut off at either end, rounded down."""
     ordered = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
     cut = ordered.shape[-1] // 4
@@ -151,10 +151,10 @@ def _mean_capped(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 AGGREGATES: dict[str, dict[str, Aggregate]] = {
-    "atari57": {"median": _median, "mean": _mean, "iqm": _iqm},
+    "atari57": {"median": _median, "mean": _mean, "iqm": iqm},
     "dmlab30": {"mean_capped": _mean_capped, "mean": _mean},
-    "procgen-easy": {"mean": _mean, "iqm": _iqm},
-    "procgen-hard": {"mean": _mean, "iqm": _iqm},
+    "procgen-easy": {"mean": _mean, "iqm": iqm},
+    "procgen-hard": {"mean": _mean, "iqm": iqm},
 }
 
 
