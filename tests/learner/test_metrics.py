@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +118,37 @@ def test_rate_meter() -> None:
     assert meter.rate(3000) == 500.0
     now = 105.0
     assert meter.rate(3000) == 0.0
+
+
+DOCUMENTED = re.compile(r"^\| `([a-z]+/\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$")
+
+
+def documented(text: str) -> dict[str, str]:
+    """Unit of each metric that has a row in the page. ValueError for a row that is broken or stands twice."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        if not re.match(r"\| `\w+/", line):
+            continue
+        row = DOCUMENTED.match(line)
+        if row is None or not all(cell.strip() for cell in row.groups()):
+            raise ValueError(f"not a whole row: {line}")
+        if row[1] in found:
+            raise ValueError(f"{row[1]} is documented twice")
+        found[row[1]] = row[2]
+    return found
+
+
+def test_the_page_documents_every_metric_and_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert documented(page) == {name: spec.unit for name, spec in METRICS.items()}
+    for name in METRICS:
+        section = page.index(f"\n## {name.partition('/')[0]}\n")
+        assert section < page.index(f"| `{name}`"), "each under its heading"
+
+
+def test_a_broken_row_of_the_page_is_found() -> None:
+    row = "| `charts/SPS` | steps/s | speed | high | - |"
+    assert documented(f"text\n{row}\n") == {"charts/SPS": "steps/s"}
+    for bad in (f"{row}\n{row}", "| `charts/SPS` | steps/s | speed | high |", row.replace("speed", " ")):
+        with pytest.raises(ValueError, match="charts/SPS"):
+            documented(bad)
