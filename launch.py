@@ -3,6 +3,7 @@
     launch.py train PRESET [--field value ...]        a new run
     launch.py train --resume RUN_DIR [--field ...]    go on with one; the command line wins
     launch.py eval RUN_DIR [--episodes N] [--sampled] [--held-out] [--seed S] [--json FILE]
+    launch.py enjoy RUN_DIR [--out FILE] [--episodes N] [--sampled] [--wandb]   a video of it at play
     launch.py experiment NAME [--seeds S ...]         all arms of a comparison, to a table and a figure
     launch.py bench [PRESET] [--json FILE] [--seconds S]   the bottleneck on this machine
     launch.py plot RUN_DIR ... [--out DIR] [--metric NAME] [--by FIELD ...]   curves, throughput, lag, traces
@@ -42,8 +43,10 @@ import tyro
 from actors.cluster import ray_session
 from actors.evaluate import evaluate
 from actors.evaluator import make_evaluator
+from actors.film import FilmOptions, film
 from actors.fleet import FleetError, make_fleet
 from actors.policy import Policy
+from actors.video import VideoError
 from configs.presets import preset, preset_patterns
 from configs.schema import Config, ConfigError
 from envs.doctor import diagnose, report
@@ -57,10 +60,10 @@ from learner.pretrained import load_encoder
 from learner.progress import ProgressView
 from learner.publish import make_publisher
 from learner.run_dir import RunDir, RunDirError
-from learner.sinks import MultiSink, SinkError, open_sinks
+from learner.sinks import MultiSink, SinkError, open_sinks, reopen_wandb
 
 BAD_INPUT = (ConfigError, EnvError, RunDirError)
-FAILURES = (FleetError, LearnerError, CheckpointError, SinkError)
+FAILURES = (FleetError, LearnerError, CheckpointError, SinkError, VideoError)
 
 
 def train(arguments: list[str]) -> int:
@@ -171,31 +174,64 @@ def stop_on_signals(stack: ExitStack) -> StopFlag:
     return stop
 
 
-def evaluate_run(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="launch.py eval", description="Plays whole games of a run.")
+def playing_parser(verb: str, description: str, episodes: int) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"launch.py {verb}", description=description)
     parser.add_argument("run_dir", help="directory of a run that has a checkpoint")
-    parser.add_argument("--episodes", type=int, default=30)
+    parser.add_argument("--episodes", type=int, default=episodes, help="whole games")
     parser.add_argument("--sampled", action="store_true", help="sample actions instead of taking the best")
     parser.add_argument("--held-out", action="store_true", help="on the levels kept from training")
-    parser.add_argument("--random", action="store_true", help="the untrained policy, sampled: a baseline")
     parser.add_argument("--seed", type=int, default=1000)
-    parser.add_argument("--json", type=Path, help="also write the result to this file")
-    options = parser.parse_args(arguments)
-    run_dir = RunDir.open(options.run_dir, exclusive=False)
+    return parser
+
+
+def to_play(run_dir: RunDir, options: argparse.Namespace, trained: bool) -> tuple[Config, Policy, int]:
+    """A run's config, its policy, and the agent steps that this one was trained for."""
     config = Config.from_json(run_dir.config_path.read_text())
     check_env(config.env)
     if options.held_out:
         config = dataclasses.replace(config, env=held_out(config.env))
     seed_everything(options.seed)
     policy = Policy(env_spec(config.env), config.policy)
-    if not options.random:
-        policy.load_state_dict(load_state(run_dir)["policy"])
+    if not trained:
+        return config, policy, 0
+    state = load_state(run_dir)
+    policy.load_state_dict(state["policy"])
+    return config, policy, state["counters"]["global_step"]
+
+
+def evaluate_run(arguments: list[str]) -> int:
+    parser = playing_parser("eval", "Plays whole games of a run.", episodes=30)
+    parser.add_argument("--random", action="store_true", help="the untrained policy, sampled: a baseline")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
+    options = parser.parse_args(arguments)
+    run_dir = RunDir.open(options.run_dir, exclusive=False)
+    config, policy, _ = to_play(run_dir, options, trained=not options.random)
     greedy = not (options.sampled or options.random)
     result = evaluate(config, policy, episodes=options.episodes, greedy=greedy, seed=options.seed)
     print(result.report())
     if options.json is not None:
         written = {"preset": config.preset, "training_seed": config.seed, **result.to_json()}
         options.json.write_text(json.dumps(written, indent=2) + "\n")
+    return 0
+
+
+def enjoy(arguments: list[str]) -> int:
+    parser = playing_parser("enjoy", "Writes a video of whole games of a run.", episodes=1)
+    FilmOptions.add_arguments(parser)
+    parser.add_argument("--wandb", action="store_true", help="also log the video to the run's W&B run")
+    options = parser.parse_args(arguments)
+    with ExitStack() as stack:
+        run_dir = RunDir.open(options.run_dir, exclusive=options.wandb)
+        stack.callback(run_dir.release)
+        config, policy, step = to_play(run_dir, options, trained=True)
+        film_options = FilmOptions.parsed(options, run_dir.path / f"step_{step:012d}.mp4")
+        wandb = None
+        if options.wandb:  # opened before a game is played: a missing login shows at once
+            wandb = reopen_wandb(config.wandb, run_dir.path)
+            stack.callback(wandb.close)
+        print(film(config, policy, film_options).report())
+        if wandb is not None:
+            wandb.write_video(step, film_options.path)
     return 0
 
 
@@ -234,6 +270,7 @@ def doctor(arguments: list[str]) -> int:
 VERBS = {
     "train": train,
     "eval": evaluate_run,
+    "enjoy": enjoy,
     "experiment": experiment,
     "bench": bench,
     "plot": plot,

@@ -12,18 +12,23 @@ import logging
 import math
 import os
 import secrets
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from configs.schema import WandbConfig
+from configs.schema import ConfigError, WandbConfig
 
 _log = logging.getLogger(__name__)
 
 WANDB_INIT_TIMEOUT_S = 90.0
 WANDB_FINISH_TIMEOUT_S = 60.0
 """How long the end of a run waits for uploads; what is left then stays on disk for `wandb sync`."""
+
+
+VIDEO = "video/policy"
+"""Name of a video (`launch.py enjoy --wandb`) in W&B."""
 
 
 class SinkError(Exception):
@@ -154,6 +159,15 @@ class WandbSink:
                 _log.warning("W&B takes no more metrics (%r): metrics.jsonl goes on", error)
             self.errors += 1
 
+    def write_video(self, global_step: int, path: Path) -> None:
+        """A file of a format that browsers play (mp4, gif), as VIDEO. Raises SinkError if W&B refuses it."""
+        import wandb
+
+        try:
+            self._run.log({"global_step": global_step, VIDEO: wandb.Video(str(path))})
+        except Exception as error:  # as above, but here somebody asked for this very row
+            raise SinkError(f"W&B did not take the video {path}: {error!r}") from error
+
     def close(self, exit_code: int = 0) -> None:
         try:
             self._run.finish(exit_code=exit_code)
@@ -209,6 +223,18 @@ def open_sinks(
             jsonl.close()
             raise
     return MultiSink(sinks)
+
+
+def reopen_wandb(wandb: WandbConfig, run_dir: Path) -> WandbSink:
+    """The W&B run of one that is over, to add to it; whoever asks holds the run directory's lock.
+
+    Raises ConfigError if the run has none, SinkError as `WandbSink`.
+    """
+    if wandb.mode == "disabled":
+        raise ConfigError(f"{run_dir} has no W&B run: wandb.mode = 'disabled' when it was trained")
+    history = run_dir / "metrics.jsonl"
+    JsonlSink(history, resume_step=sys.maxsize).close()  # cuts off a last row that a kill left half-written
+    return WandbSink(wandb, run_dir, json.loads((run_dir / "config.json").read_text()), history)
 
 
 def _require_finite(metrics: Mapping[str, float]) -> None:

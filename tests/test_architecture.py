@@ -37,6 +37,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     ),
     "triton": ("kernels/*/triton.py",),
     "tyro": ("launch.py",),
+    "PIL": ("actors/frames.py",),
+    "imageio_ffmpeg": ("actors/video.py",),
     "rich": ("launch.py", "learner/sinks.py", "learner/progress.py"),
     **dict.fromkeys(ENV_PACKAGES, ("envs/*.py",)),
     "benchmarks": ("launch.py",),
@@ -44,7 +46,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "tests": (),
 }
 # Packages that may be imported inside a function only, so that importing a module does not need them.
-LAZY = ("wandb", "matplotlib", "scipy", "moviepy", "cv2")
+LAZY = ("wandb", "matplotlib", "scipy", "moviepy", "cv2", "PIL", "imageio_ffmpeg")
 # All that a package of ours may import from outside the standard library.
 ONLY: dict[str, tuple[str, ...]] = {
     "configs": ("configs",),
