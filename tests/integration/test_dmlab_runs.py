@@ -10,8 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from learner.checkpoint import load_latest
-from tests.envs.fake_deepmind_lab import EPISODE_FRAMES, LOG_VARIABLE
+from envs.words import hash_words
+from learner.checkpoint import Checkpoint, load_latest
+from tests.envs.fake_deepmind_lab import EPISODE_FRAMES, INSTRUCTIONS, LOG_VARIABLE
 from tests.integration.cli import ROOT, Launch, read_metrics
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.usefixtures("nothing_left")]
@@ -34,18 +35,35 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
+def words_learned(checkpoint: Checkpoint) -> set[int]:
+    """The words whose embeddings have had a gradient: RMSprop has averaged its square."""
+    embedding = checkpoint.tensors["policy/encoder.parts.instruction.embedding.weight"]
+    (squares,) = (
+        tensor
+        for name, tensor in checkpoint.tensors.items()
+        if name.startswith("optimizer/") and tensor.shape == embedding.shape
+    )
+    return set(squares.any(1).nonzero().flatten().tolist())
+
+
 def test_rtrl_trains_through_ray(launch: Launch, tmp_path: Path, environment: dict[str, str]) -> None:
     run_dir, cache = tmp_path / "run", tmp_path / "maps"
     process = launch.start(
         *("train", "dmlab_explore_goal_locations_small_rtrl", "--run-dir", str(run_dir)),
         *("--total-steps", "400", "--env.dmlab.level-cache", str(cache), *SMALL),
+        *("--env.dmlab.extra-observations", "INSTR,VEL.TRANS", "--reward-clipping", "soft_asymmetric"),
         **environment,
     )
     output, _ = process.communicate(timeout=150)
     assert process.returncode == 0, output
     assert "total_steps = 400 reached" in output
     rows = read_metrics(run_dir)
-    assert load_latest(run_dir / "checkpoints").step == rows[-1]["global_step"] >= 400
+    checkpoint = load_latest(run_dir / "checkpoints")
+    assert checkpoint.step == rows[-1]["global_step"] >= 400
+    assert words_learned(checkpoint)
+    assert words_learned(checkpoint) <= {int(word) for text in INSTRUCTIONS for word in hash_words(text)} - {
+        0
+    }
     assert rows[-1]["rtrl/trace_breaks"] == rows[-1]["faults/actor_restarts"] == 0
     assert all(row["perf/fps"] == pytest.approx(4 * row["charts/SPS"]) for row in rows)
     returns = [row["charts/episodic_return"] for row in rows if "charts/episodic_return" in row]
@@ -53,6 +71,8 @@ def test_rtrl_trains_through_ray(launch: Launch, tmp_path: Path, environment: di
     engines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert len(engines) == 1 + 2 * 2, "one to learn the shapes from, then one a slot"
     assert not any(psutil.pid_exists(engine["pid"]) for engine in engines)
+    asked = ["RGB_INTERLEAVED", "INSTR", "VEL.TRANS"]
+    assert all(engine["observations"] == asked for engine in engines)
     assert any(cache.iterdir())
 
 
