@@ -102,9 +102,11 @@ def raws(gym_id: str, **options: Any) -> list[gymnasium.Env[Any, Any]]:
 )
 def test_popgym_is_the_raw_task_with_a_flag_for_the_first_step(task: str) -> None:
     env = build(f"popgym/{task}")
-    raw = raws(f"popgym-{task}-v0")
+    raw: list[Any] = raws(f"popgym-{task}-v0")
     inner: Any = raw[0].observation_space
-    sizes = inner.nvec if isinstance(inner, MultiDiscrete) else inner if isinstance(inner, Tuple) else [inner]
+    sizes: Any = [inner]
+    if isinstance(inner, MultiDiscrete | Tuple):
+        sizes = inner.nvec if isinstance(inner, MultiDiscrete) else inner.spaces
     widths = [int(getattr(size, "n", size)) for size in sizes]
     first = [True]
 
@@ -155,8 +157,9 @@ def test_mujoco_shows_one_half_of_the_state(body: str, positions: int, velocitie
         assert env.spec.continuous_actions and env.spec.observation_shape == (half.stop - half.start,)
         raw = raws(f"{body}-v5")
         follow(env, raw, lambda seen, half=half: seen[half].astype(np.float32), lambda action: action, 15)
-        state = (raw[0].unwrapped.data.qpos, raw[0].unwrapped.data.qvel)["PV".index(shown)]
-        own = raw[0].unwrapped._get_obs()[half]
+        body_itself: Any = raw[0].unwrapped
+        state = (body_itself.data.qpos, body_itself.data.qvel)["PV".index(shown)]
+        own = body_itself._get_obs()[half]
         np.testing.assert_array_equal(own, state[-len(own) :])  # what the name says, whatever was skipped
 
 
