@@ -7,6 +7,7 @@
     launch.py experiment NAME [--seeds S ...]         all arms of a comparison, to a table and a figure
     launch.py bench [PRESET] [--json FILE] [--seconds S]   the bottleneck on this machine
     launch.py plot RUN_DIR ... [--out DIR] [--metric NAME] [--by FIELD ...]   curves, throughput, lag, traces
+    launch.py dashboard [--entity E] [--project P] [--url URL] [--dry-run]   a W&B workspace of every metric
     launch.py doctor [--json FILE]                    what is installed, which suites can run
 
 The data of a training run:
@@ -28,10 +29,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -235,22 +238,9 @@ def enjoy(arguments: list[str]) -> int:
     return 0
 
 
-def bench(arguments: list[str]) -> int:
-    from benchmarks.system import main as benchmark  # needed by this verb only
-
-    return benchmark(arguments)
-
-
-def experiment(arguments: list[str]) -> int:
-    from benchmarks.experiment import main as run_experiment  # needed by this verb only
-
-    return run_experiment(arguments)
-
-
-def plot(arguments: list[str]) -> int:
-    from benchmarks.curves import main as draw_curves  # needed by this verb only
-
-    return draw_curves(arguments)
+def later(module: str) -> Callable[[list[str]], int]:
+    """A verb whose module is imported when it is asked for: no other verb needs what it imports."""
+    return lambda arguments: importlib.import_module(module).main(arguments)
 
 
 def doctor(arguments: list[str]) -> int:
@@ -271,9 +261,10 @@ VERBS = {
     "train": train,
     "eval": evaluate_run,
     "enjoy": enjoy,
-    "experiment": experiment,
-    "bench": bench,
-    "plot": plot,
+    "experiment": later("benchmarks.experiment"),
+    "bench": later("benchmarks.system"),
+    "plot": later("benchmarks.curves"),
+    "dashboard": later("learner.dashboard"),
     "doctor": doctor,
 }
 

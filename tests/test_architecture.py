@@ -26,7 +26,8 @@ ENV_PACKAGES = (
 
 # The only files that may import a package, in whatever way. The tests and the benchmarks are free.
 HOMES: dict[str, tuple[str, ...]] = {
-    "wandb": ("learner/sinks.py",),
+    "wandb": ("learner/sinks.py", "learner/dashboard.py"),
+    "wandb_workspaces": ("learner/dashboard.py",),
     "ray": (
         "actors/worker.py",
         "actors/fleet.py",
@@ -46,7 +47,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "tests": (),
 }
 # Packages that may be imported inside a function only, so that importing a module does not need them.
-LAZY = ("wandb", "matplotlib", "scipy", "moviepy", "cv2", "PIL", "imageio_ffmpeg")
+LAZY = ("wandb", "wandb_workspaces", "matplotlib", "scipy", "moviepy", "cv2", "PIL", "imageio_ffmpeg")
 # All that a package of ours may import from outside the standard library.
 ONLY: dict[str, tuple[str, ...]] = {
     "configs": ("configs",),
