@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -58,22 +59,10 @@ class Screen:
         canvas = Image.new("RGB", (width, top + 2 * LINE + CURVE_HEIGHT + 2 * MARGIN), BACKGROUND)
         canvas.paste(picture, ((width - picture.width) // 2, 0))
         draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(14)
-        for row, text in enumerate(self._lines(moment)):
+        for row, text in enumerate(caption(moment, self._names)):
             draw.text((MARGIN, top + 4 + row * LINE), text, fill=TEXT, font=font)
         self._draw_curve(draw, width, top + 2 * LINE + MARGIN)
         return np.asarray(canvas)
-
-    def _lines(self, moment: Moment) -> tuple[str, str]:
-        first = f"game {moment.game}   step {moment.step}   return {moment.episodic_return:g}"
-        if moment.ended is not None:
-            return first, f"end of the game: {moment.ended}"
-        return first, f"value {moment.value:+.3f}   action {self._action(moment.action)}"
-
-    def _action(self, action: Any) -> str:
-        if isinstance(action, np.ndarray):
-            shown = " ".join(f"{number:+.2f}" for number in action[:6])
-            return shown + (" ..." if len(action) > 6 else "")
-        return self._names[action] if self._names else str(action)
 
     def _picture(self, moment: Moment) -> NDArray[np.uint8]:
         """[h, w, 3]"""
@@ -109,11 +98,13 @@ class Screen:
         return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
     def _draw_curve(self, draw: Any, width: int, top: int) -> None:
-        """The values of the game's last steps, a pixel each, between their smallest and largest."""
+        """The values of the game so far, or of its last steps, between their smallest and their largest."""
         from PIL import ImageFont
 
         left = 64
-        values = self._values[-(width - left - MARGIN) :]
+        room = width - left - MARGIN
+        values = self._values[-room:]
+        pixels = min(6.0, room / len(values))
         low, high = min(values), max(values)
         span = max(high - low, 1e-6)
 
@@ -125,10 +116,25 @@ class Screen:
         small = ImageFont.load_default(11)
         for value, y in ((high, top - 2), (low, top + CURVE_HEIGHT - 12)):
             draw.text((MARGIN, y), f"{value:+.3g}", fill=FAINT, font=small)
-        points = [(left + x, at(value)) for x, value in enumerate(values)]
+        points = [(left + x * pixels, at(value)) for x, value in enumerate(values)]
         draw.line(points, fill=CURVE, width=2)
         x, y = points[-1]
         draw.ellipse([x - 3, y - 3, x + 3, y + 3], fill=CURVE)
+
+
+def caption(moment: Moment, action_names: Sequence[str]) -> tuple[str, str]:
+    """The two lines of text below the picture. An action without a name is a number; of a continuous one the
+    first six."""
+    first = f"game {moment.game}   step {moment.step}   return {moment.episodic_return:g}"
+    if moment.ended is not None:
+        return first, f"end of the game: {moment.ended}"
+    if isinstance(moment.action, np.ndarray):
+        action = " ".join(f"{number:+.2f}" for number in moment.action[:6])
+        action += " ..." if len(moment.action) > 6 else ""
+    else:
+        assert moment.action is not None
+        action = action_names[moment.action] if action_names else str(moment.action)
+    return first, f"value {moment.value:+.3f}   action {action}"
 
 
 def newest_image(observation: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -85,7 +85,10 @@ class DrawnGymVecEnv(GymVecEnv):
         try:
             pictures = self._envs.render()
         except Exception as error:  # renderers raise whatever their graphics library does
-            raise EnvError(f"env.id = {self.spec.id!r} cannot draw itself here: {error}") from error
+            raise EnvError(
+                f"env.id = {self.spec.id!r} cannot draw itself here: {error}\nAdd --observation to draw what "
+                "the policy sees. (MuJoCo on a machine without a display: set MUJOCO_GL=egl)"
+            ) from error
         assert pictures is not None, "it was made with a render mode"
         return np.asarray(pictures[0], np.uint8)
 
