@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
 
 import pytest
 
 import launch
-from learner import dashboard
 from learner.dashboard import CONDITIONAL, LAYOUT, build
 from learner.metrics import METRICS
 from tests.learner.wandb_reader import read_history, run_files
@@ -19,6 +22,7 @@ from tests.learner.wandb_reader import read_history, run_files
 # wandb_workspaces 0.4.13 declares its models by pydantic's old decorators, while it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")
 
+ROOT = Path(launch.__file__).parent
 CANARY = "c0ffee00" * 10  # 80 characters, of the form of a real key
 STEPS = 3000
 
@@ -129,18 +133,75 @@ def test_what_cannot_be_saved_says_why(
     assert "W&B did not save the workspace" in printed and "wandb login" in printed
 
 
-def test_a_saved_workspace_is_brought_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library's own object; what stands in for the network is that nothing is sent."""
-    old = build("somebody", "some project")
-    old.sections = old.sections[:1]
-    old.runset_settings.query = "breakout"
-    old._internal_name, old._internal_id = "nw-abc-v", "an id"
-    sent = []
-    monkeypatch.setattr(dashboard, "_opened", lambda workspaces, url: old)
-    monkeypatch.setattr(type(old), "save", lambda self: sent.append(self._to_model()) or self)
-    monkeypatch.setattr(type(old), "url", "https://example.org/view")
-    assert dashboard.save(None, None, "https://example.org/view") == "https://example.org/view"
-    (view,) = sent
-    assert view.id == "an id" and view.name == "nw-abc-v"
-    assert [section.name for section in view.spec.section.panel_bank_config.sections] == list(LAYOUT)
-    assert view.spec.section.run_sets[0].search.query == "breakout"
+class Server(BaseHTTPRequestHandler):
+    """As much of W&B's server as saving a workspace asks for. What is saved goes to `saved`."""
+
+    saved: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        reply = b""
+        if self.path == "/graphql":  # the other requests are the client's telemetry
+            request = json.loads(content)
+            reply = json.dumps({"data": self.answer(request["query"], request.get("variables"))}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(reply)))
+        self.end_headers()
+        self.wfile.write(reply)
+
+    def answer(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        if "upsertView" in query:
+            self.saved.append(variables)
+            return {"upsertView": {"view": {"id": "an id", "name": variables["name"]}, "inserted": True}}
+        if "allViews" in query:
+            views = [view for view in self.saved if view["name"] == variables["viewName"]]
+            return {"project": {"allViews": {"edges": [{"node": {**view, "id": "an id"}} for view in views]}}}
+        assert "viewer" in query, query
+        return {"viewer": {"id": "1", "username": "somebody", "entity": "somebody", "flags": "{}"}}
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+def test_a_workspace_is_created_and_brought_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the real library, in a process of its own, over HTTP to a server on this machine."""
+    no_account(monkeypatch, tmp_path)
+    monkeypatch.setattr(Server, "saved", [])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+
+        def save(*words: str, layout: str = "") -> subprocess.CompletedProcess[str]:
+            code = (
+                f"import sys; from learner import dashboard; {layout}sys.exit(dashboard.main(sys.argv[1:]))"
+            )
+            return subprocess.run(
+                [sys.executable, "-c", code, *words],
+                cwd=ROOT,
+                env=os.environ | {"WANDB_API_KEY": CANARY, "WANDB_BASE_URL": address},
+                capture_output=True,
+                text=True,
+                timeout=100,
+            )
+
+        first = save(layout="del dashboard.LAYOUT['System']; ")
+        assert first.returncode == 0, first.stderr
+        url = first.stdout.removeprefix("saved: ").strip()
+        assert url.startswith(f"{address}/somebody/evertrace?nw=")
+        second = save("--url", url)
+        assert second.returncode == 0, second.stderr
+        assert second.stdout == first.stdout
+        assert CANARY not in first.stdout + first.stderr + second.stdout + second.stderr
+        unknown = save("--url", f"{address}/somebody/evertrace?nw=other")
+        assert unknown.returncode != 0 and "is no saved workspace" in unknown.stderr
+        server.shutdown()
+    created, updated = Server.saved
+    assert "id" not in created and updated["id"] == "an id" and updated["name"] == created["name"]
+
+    def sections(view: dict[str, Any]) -> list[str]:
+        bank = json.loads(view["spec"])["section"]["panelBankConfig"]
+        return [section["name"] for section in bank["sections"]]
+
+    assert sections(created) == [*LAYOUT][:-1] and sections(updated) == [*LAYOUT]
