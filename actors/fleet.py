@@ -112,10 +112,12 @@ class _Worker:
     """One actor slot of the fleet: its present Ray handle and what it owes."""
 
     handle: Any
+    starting: Any = None
+    """Reference that is done once the worker is up; None from then on."""
     pending: deque[Any] = field(default_factory=deque)
     """References of the rollouts asked for, oldest first."""
     waiting_since: float = 0.0
-    """When the oldest unfinished request began to be waited for (monotonic seconds)."""
+    """When the start, or then the oldest unfinished request, began to be waited for (monotonic seconds)."""
     failures: int = 0
     """In a row, without a rollout between."""
 
@@ -145,6 +147,7 @@ class RayFleet:
         worker = self._workers[actor_id]
         incarnation = int(self._rng.integers(2**63 - 1))
         worker.handle = self._worker_class.remote(self._config_json, self._source, actor_id, incarnation)
+        worker.starting = worker.handle.pid.remote()
         worker.waiting_since = time.monotonic()
         for _ in range(self._config.ray.rollouts_in_flight):
             self._request(actor_id)
@@ -158,6 +161,7 @@ class RayFleet:
     def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None:
         deadline = time.monotonic() + timeout_s
         while True:
+            self._replace_hanging()  # before a rollout is returned: fast actors must not hide a hanging one
             rest = max(0.0, min(deadline - time.monotonic(), 1.0))
             wanted = [reference for reference, actor_id in self._owner.items() if actor_id not in skip]
             # One short look at all of them tells the queue's length; a wait only where none is ready.
@@ -169,7 +173,6 @@ class RayFleet:
                 rollout = self._take(ready[0])
                 if rollout is not None:
                     return rollout
-            self._replace_hanging()
             if time.monotonic() >= deadline:
                 return None
 
@@ -188,19 +191,29 @@ class RayFleet:
         del self._owner[reference]
         worker.pending.remove(reference)
         worker.failures = 0
-        worker.waiting_since = time.monotonic()
+        worker.starting, worker.waiting_since = None, time.monotonic()
         self._request(actor_id)
         return rollout
 
     def _replace_hanging(self) -> None:
-        limit = self._config.ray.rollout_timeout_s
+        limits = self._config.ray
         for actor_id, worker in enumerate(self._workers):
-            if time.monotonic() - worker.waiting_since > limit:
-                owed, _ = self._ray.wait([worker.pending[0]], timeout=0)
-                if owed:
+            waited = time.monotonic() - worker.waiting_since
+            if worker.starting is not None:
+                if self._is_done(worker.starting):
+                    worker.starting, worker.waiting_since = None, time.monotonic()
+                elif waited > limits.start_timeout_s:
+                    reason = f"not up within ray.start_timeout_s = {limits.start_timeout_s:g}"
+                    self._replace(actor_id, TimeoutError(f"{reason}: is a CPU free for it?"))
+            elif waited > limits.rollout_timeout_s:
+                if self._is_done(worker.pending[0]):
                     worker.waiting_since = time.monotonic()
                 else:
-                    self._replace(actor_id, TimeoutError(f"no rollout within {limit:.0f} s"))
+                    reason = f"no rollout within ray.rollout_timeout_s = {limits.rollout_timeout_s:g}"
+                    self._replace(actor_id, TimeoutError(reason))
+
+    def _is_done(self, reference: Any) -> bool:
+        return bool(self._ray.wait([reference], timeout=0)[0])
 
     def _replace(self, actor_id: int, error: Exception) -> None:
         worker = self._workers[actor_id]
@@ -215,7 +228,8 @@ class RayFleet:
                 f"actor {actor_id} failed {worker.failures} times in a row without a rollout between; "
                 f"the last failure was:\n{error}"
             ) from error
-        print(f"actor {actor_id} failed ({type(error).__name__}); starting a new incarnation", flush=True)
+        reason = str(error).strip().rpartition("\n")[2]  # of a traceback the last line
+        print(f"actor {actor_id} failed, a new incarnation starts: {reason}", flush=True)
         self._start(actor_id)
 
     def worker_pids(self) -> list[int]:

@@ -40,7 +40,8 @@ class Faulty(gymnasium.Env[np.ndarray, np.int64]):
         self._index += 1
         self._fail("step")
         reward = float("nan") if self._due("nan") else 1.0
-        return np.full(1, self._index, np.float32), reward, self._index == 10, False, {}
+        width = 2 if self._due("shape") else 1
+        return np.full(width, self._index, np.float32), reward, self._index == 10, False, {}
 
     def _due(self, kind: str) -> bool:
         path = os.environ.get(FAULT_VARIABLE)

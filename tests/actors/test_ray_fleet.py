@@ -7,10 +7,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ from configs.presets import preset
 from configs.schema import Config, RayConfig
 from envs.make import env_spec
 from learner.publish import RayPublisher
+from tests.integration.cli import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 FAULTY = "tests.faulty_env:Faulty-v0"
@@ -63,6 +65,23 @@ def _fleet(config: Config) -> Iterator[RayFleet]:
     finally:
         fleet.close()
         publisher.close()
+        # Ray kills in its own time, and a worker that still lives would take the next test's fault.
+        wait_until(lambda: not _live_workers(), timeout_s=30.0)
+
+
+def _live_workers() -> list[int]:
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE and process.name().startswith("ray::RolloutWo"):
+                found.append(process.pid)
+    return found
+
+
+def test_live_workers_are_seen(cluster: None) -> None:
+    with _fleet(_config()) as fleet:
+        _take(fleet, 4)
+        assert sorted(_live_workers()) == sorted(fleet.worker_pids())
 
 
 def _take(fleet: RayFleet, count: int, timeout_s: float = 60.0) -> list[Rollout]:
@@ -125,7 +144,7 @@ def test_a_killed_worker_comes_back_as_a_new_incarnation(cluster: None) -> None:
     assert newborn.reset[0].all() and not newborn.initial_state[0].any()
 
 
-@pytest.mark.parametrize("kind", ["step", "reset", "nan", "abort"])
+@pytest.mark.parametrize("kind", ["step", "reset", "nan", "shape", "abort"])
 def test_a_worker_whose_env_fails_is_replaced_and_the_broken_rollout_is_lost(
     cluster: None, fault_file: Path, kind: str
 ) -> None:
@@ -152,6 +171,15 @@ def test_a_hanging_worker_is_replaced_after_the_time_limit(cluster: None, fault_
         _take_until(fleet, lambda: fleet.counters.actor_restarts == 1)
         _take(fleet, 4)
         assert fleet.counters.actor_restarts == 1
+
+
+def test_a_worker_that_does_not_come_up_is_told_of_and_replaced(
+    cluster: None,
+) -> None:
+    """A third actor on a cluster of two CPUs waits for a place."""
+    config = dataclasses.replace(_config(start_timeout_s=6.0, max_consecutive_failures=1), num_actors=3)
+    with _fleet(config) as fleet, pytest.raises(FleetError, match="is a CPU free for it"):
+        _take_until(fleet, lambda: fleet.counters.actor_restarts >= 1)
 
 
 def test_actors_stop_working_when_nobody_takes_their_rollouts(cluster: None) -> None:

@@ -113,7 +113,7 @@ def test_a_killed_actor_is_replaced_while_training_goes_on(launch: Launch, tmp_p
     wait_until(lambda: read_metrics(run_dir)[-1]["global_step"] > step + 5000)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0 and "starting a new incarnation" in output
+    assert process.returncode == 0 and "a new incarnation starts" in output
 
 
 def _descends(process: psutil.Process, ancestor: int) -> bool:
