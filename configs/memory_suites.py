@@ -62,19 +62,20 @@ def popgym(task: str, variant: str) -> Config:
 
 
 def minigrid(task: str, variant: str) -> Config:
-    """A few minutes on one core, most of them the environment's."""
+    """About ten minutes on one core, most of them the environment's. No encoder: the game is learned to its end
+    in a third of the steps that one with an MLP takes."""
     arm = VARIANTS[variant]
     return Config(
         preset=f"minigrid_{task}_{variant}",
         env=EnvConfig(id=f"minigrid/{_camel(task)}", num_envs=16),
-        policy=_policy(arm, encoder="mlp", features=64, hidden_size=64),
+        policy=_policy(arm, encoder="none", hidden_size=64),
         runtime="inline",
         device="cpu",
         credit=arm["credit"],
         num_actors=1,
         unroll_length=20,
         batch_size=16,
-        total_steps=800_000,
+        total_steps=4_000_000,
         learner_threads=1,
         entropy_cost=0.01,
         reward_clipping="none",
