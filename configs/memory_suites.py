@@ -62,8 +62,8 @@ def popgym(task: str, variant: str) -> Config:
 
 
 def minigrid(task: str, variant: str) -> Config:
-    """About ten minutes on one core, most of them the environment's. No encoder: the game is learned to its end
-    in a third of the steps that one with an MLP takes."""
+    """About ten minutes on one core, most of them the environment's. That MemoryS7 is learned beyond a guess
+    (0.5, which takes some 0.1 M steps) has not been seen within 1 M steps."""
     arm = VARIANTS[variant]
     return Config(
         preset=f"minigrid_{task}_{variant}",
