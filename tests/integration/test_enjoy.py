@@ -38,7 +38,7 @@ def _train(preset: str, run_dir: Path, wandb: str, *more: str) -> Path:
 def breakout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Games of 75 steps at most."""
     folder = tmp_path_factory.mktemp("breakout") / "run"
-    short = ("--env.max-episode-frames", "300", "--unroll-length", "5")
+    short = ("--env.max-episode-frames", "300", "--env.num-envs", "4", "--batch-size", "4")
     return _train("atari_breakout_rtrl_cpu", folder, "offline", *short)
 
 
