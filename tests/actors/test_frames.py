@@ -109,9 +109,18 @@ def test_the_curve_follows_the_value() -> None:
     assert newest[0] < 5 and newest[1] > 60 and newest[2] < 5 and 25 < newest[3] < 45, newest
     widths = [np.ptp(_curve(frame)[:, 1]) for frame in frames]
     assert widths == sorted(widths) and widths[-1] > widths[0]
-    for step in range(1000):  # a game longer than the curve has pixels
-        frame = screen.frame(_moment(np.zeros((4, 84, 84), np.uint8), step=step, value=float(step)))
-    assert _curve(frame)[:, 1].max() < frame.shape[1]
+
+
+def test_the_curve_of_a_long_game_is_of_its_last_steps() -> None:
+    """Else what was long ago would leave the present flat."""
+    screen, number = Screen(SPEC), np.zeros(1, np.float32)
+    screen.frame(_moment(number, value=100.0))
+    for step in range(600):
+        screen.frame(_moment(number, value=step // 50 % 2))
+    frame = screen.frame(_moment(number, value=0.0))
+    points = _curve(frame)
+    assert np.ptp(points[:, 0]) > CURVE_HEIGHT - 5 and 490 < points[:, 1].max() < frame.shape[1]
+    assert len(np.unique(points[points[:, 0] < 12][:, 1] // 50)) > 3, "high again and again"
 
 
 def test_the_end_of_a_game_keeps_the_curve() -> None:
