@@ -14,8 +14,8 @@ EXPERIMENT = Experiment(
         "exact for the core alone: the encoder's gradient is cut at the start of the unroll, and as the "
         "encoder moves, the core's traces grow stale. Three arms tell the two apart: with fresh traces "
         "(recomputed under the present weights) no staleness is left, and the encoder's gradient is as "
-        "truncated as before; with a frozen encoder both are gone; with a tenth of the learning rate in the "
-        "encoder both are less. At an unroll of 44 the encoder's gradient reaches the cue, and TBPTT solves "
+        "truncated as before; with a frozen encoder both are gone; with a tenth or a hundredth of the learning "
+        "rate in the encoder both are less. At an unroll of 44 the encoder's gradient reaches the cue, and TBPTT solves "
         "the task."
     ),
     arms={
@@ -24,11 +24,13 @@ EXPERIMENT = Experiment(
         "rtrl_fresh_traces": Arm(preset="memory_rtrl", overrides=f"{ENCODER} --rtrl.fresh-traces"),
         "rtrl_frozen_encoder": Arm(preset="memory_rtrl", overrides=f"{ENCODER} --policy.freeze-encoder"),
         "rtrl_slow_encoder": Arm(preset="memory_rtrl", overrides=f"{ENCODER} --encoder-lr-scale 0.1"),
+        "rtrl_slower_encoder": Arm(preset="memory_rtrl", overrides=f"{ENCODER} --encoder-lr-scale 0.01"),
         "tbptt": Arm(preset="memory_tbptt", overrides=ENCODER),
         "rtrl_44": Arm(preset="memory_rtrl", overrides=f"{ENCODER} {unroll(44)}"),
         "tbptt_44": Arm(preset="memory_tbptt", overrides=f"{ENCODER} {unroll(44)}"),
     },
     total_steps=600_000,
+    seeds=(0, 1, 2, 3),
     metric="success",
     of_return=success,
     chance=CHANCE,
