@@ -12,11 +12,11 @@ EXPERIMENT = Experiment(
     description=(
         "Observations go through two trained layers of 32 units instead of straight into the core. RTRL is "
         "exact for the core alone: the encoder's gradient is cut at the start of the unroll, and as the "
-        "encoder moves, the core's traces grow stale. Three arms tell the two apart: with fresh traces "
-        "(recomputed under the present weights) no staleness is left, and the encoder's gradient is as "
-        "truncated as before; with a frozen encoder both are gone; with a tenth or a hundredth of the learning "
-        "rate in the encoder both are less. At an unroll of 44 the encoder's gradient reaches the cue, and TBPTT solves "
-        "the task."
+        "encoder moves, the core's traces grow stale. Three kinds of arm tell the two apart: with fresh "
+        "traces (recomputed under the present weights) no staleness is left, and the encoder's gradient is "
+        "as truncated as before; with a frozen encoder both are gone; with a tenth or a hundredth of the "
+        "learning rate in the encoder both are less. At an unroll of 44 the encoder's gradient reaches the "
+        "cue, but updates are nine times fewer."
     ),
     arms={
         "rtrl_no_encoder": Arm(preset="memory_rtrl"),
