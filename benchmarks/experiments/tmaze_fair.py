@@ -5,6 +5,9 @@ from __future__ import annotations
 from benchmarks.experiments import Arm, Experiment
 from benchmarks.tmaze import CHANCE, SOLVED, success, unroll
 
+FASTER = "--learning-rate 6e-3"
+"""Twice the preset's, for four to nine times fewer updates; chosen on seed 11."""
+
 EXPERIMENT = Experiment(
     name="tmaze_fair",
     description=(
@@ -20,8 +23,11 @@ EXPERIMENT = Experiment(
         "tbptt": Arm(preset="memory_tbptt"),
         "tbptt_22": Arm(preset="memory_tbptt", overrides=unroll(22)),
         "tbptt_44": Arm(preset="memory_tbptt", overrides=unroll(44)),
+        "tbptt_22_fast": Arm(preset="memory_tbptt", overrides=f"{unroll(22)} {FASTER}"),
+        "tbptt_44_fast": Arm(preset="memory_tbptt", overrides=f"{unroll(44)} {FASTER}"),
     },
     total_steps=1_000_000,
+    seeds=(0, 1, 2),
     metric="success",
     of_return=success,
     chance=CHANCE,
