@@ -10,6 +10,7 @@ is not scored has an index of its own, and every recalled bit counts.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kernels.cells.elstm import ELSTM
-from kernels.elstm import ELSTMTrace
 
 BLANK = 2
 VOCABULARY = 3
@@ -52,18 +52,51 @@ def copy_batch(batch: int, min_length: int, max_length: int, generator: torch.Ge
 class CopyModel(nn.Module):
     """One-hot symbols, an eLSTM of N units, a linear readout."""
 
-    def __init__(self, hidden_size: int, init_std: float = 0.1) -> None:
-        """`init_std`: of the core's recurrent parameters; the paper's 0.1. A larger one makes units differ
-        more from the start, in what they keep and for how long, and speeds learning up."""
+    def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.core = ELSTM(VOCABULARY, hidden_size)
         self.readout = nn.Linear(hidden_size, VOCABULARY)
-        for name in ELSTMTrace._fields:
-            nn.init.normal_(self.core.get_parameter(name), std=init_std)
 
     def features(self, inputs: Tensor) -> Tensor:
         """[T, B] -> [T, B, VOCABULARY], in the dtype of the weights."""
         return F.one_hot(inputs, VOCABULARY).to(self.readout.weight.dtype)
+
+
+@torch.no_grad()
+def start_as_timers(core: ELSTM, longest: int) -> None:
+    """Overwrites the recurrent parameters: each unit reads one bit, at a time of its own up to `longest`.
+
+    A unit's state is one number. Near a fixed point it keeps a sum of past bits weighted by powers of one
+    real factor, and such sums are so alike that about ten bits can be told apart in the end, whatever N is.
+    Here w_f and w_z are strongly negative instead. The state creeps up from 0, as 1 - f starts at
+    1 / (1 + 15 t) and grows with it, and jumps after about t steps. At the top z is no longer saturated:
+    the bit read just then decides where below 0 the state lands, and there f is 1 and holds it.
+
+    The first half of the units run on bits and stand still on blanks: they are the memory. The others run
+    on blanks alone: they tell how far the recall is. The readout and its gates are left to learn.
+    """
+    N, half = core.output_size, core.output_size // 2
+    core.w_f.fill_(-15.0)
+    core.w_z.uniform_(-15.0, -9.0)
+    for units in (slice(0, half), slice(half, N)):
+        n = units.stop - units.start
+        early = n // 4  # the first bits take several tries: a fast unit overshoots the point of reading
+        top = torch.full((n,), 0.9)
+        top[:early].uniform_(0.75, 1.0)
+        t = torch.cat(
+            [torch.logspace(-2, math.log10(5), early), torch.linspace(2.5, 1.15 * longest, n - early)]
+        )
+        core.b_z[units] = -core.w_z[units] * top + 0.2 * torch.randn(n)
+        core.b_f[units] = (15 * t).log()
+    first = half // 32  # read the first bit, from state 0
+    core.b_z[:first].normal_(-0.7, 0.3)
+    core.b_f[:first] = -2.0
+    core.W_z.zero_()
+    core.W_z[:, 0] = 0.35 * torch.randn(N).sign()
+    core.W_z[:, 1] = -core.W_z[:, 0]
+    core.W_f.zero_()
+    core.W_f[:half, BLANK] = 30.0
+    core.W_f[half:, :BLANK] = 30.0
 
 
 def train_on(
@@ -122,18 +155,32 @@ def learn(
     batches: int,
     batch_size: int = 32,
     learning_rate: float = 0.02,
+    recurrent_scale: float = 1.0,
+    grad_norm_clipping: float = 1.0,
     seed: int = 1,
 ) -> list[float]:
     """Trains by Adam, its rate falling linearly to 0, on fresh sequences of these (least, greatest) lengths.
-    Returns the loss of each batch."""
+    The recurrent parameters learn at `recurrent_scale` times the rate. Returns the loss of each batch."""
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters())
+    recurrent = model.core.recurrent_parameters()
+    others = [*model.core.output_gate.parameters(), *model.readout.parameters()]
+    scales = (recurrent_scale, 1.0)
+    optimizer = torch.optim.Adam([{"params": recurrent}, {"params": others}])
     losses = []
     for index in range(batches):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * (1 - index / batches)
+        for group, scale in zip(optimizer.param_groups, scales, strict=True):
+            group["lr"] = learning_rate * scale * (1 - index / batches)
         data = copy_batch(batch_size, *lengths, generator)
-        losses.append(train_on(model, optimizer, data, credit=credit, span=span, updates=updates))
+        loss = train_on(
+            model,
+            optimizer,
+            data,
+            credit=credit,
+            span=span,
+            updates=updates,
+            grad_norm_clipping=grad_norm_clipping,
+        )
+        losses.append(loss)
     return losses
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,7 @@ from learner.copy_task import (
     accuracy,
     copy_batch,
     learn,
+    start_as_timers,
 )
 
 
@@ -113,3 +115,63 @@ def test_rtrl_recalls_what_tbptt_cannot(length: int, span: int, batches: int) ->
     """A bit comes back `length` steps later, beyond the chunk. Same weights, data and number of updates."""
     assert recalled("rtrl", length, span, batches) == 1.0
     assert recalled("tbptt", length, span, batches) < 0.5
+
+
+def state_after(bits: torch.Tensor, model: CopyModel, blanks: int = 0) -> torch.Tensor:
+    inputs = torch.cat([bits, torch.full((blanks, bits.shape[1]), BLANK)])
+    reset = torch.zeros(inputs.shape, dtype=torch.bool)
+    state = model.core.initial_state(bits.shape[1])
+    with torch.no_grad():
+        return model.core.unroll(model.features(inputs), state, reset)[1][0]
+
+
+def decoded_bits(model: CopyModel, length: int) -> float:
+    """How many bits ridge regression reads from the state after the last: the sum of R^2 held out."""
+    bits = torch.randint(0, 2, (length, 2000), generator=torch.Generator().manual_seed(5))
+    c, y = state_after(bits, model).double(), bits.T.double() - 0.5
+    c = c - c.mean(0)
+    fit, test = slice(0, 1200), slice(1200, 2000)
+    ridge = 3.6 * torch.eye(c.shape[1], dtype=torch.double)
+    weights = torch.linalg.solve(c[fit].T @ c[fit] + ridge, c[fit].T @ y[fit])
+    residual = ((c[test] @ weights - y[test]) ** 2).mean(0) / 0.25
+    return float((1 - residual).clamp(min=0).sum())
+
+
+def test_timers_hold_what_random_parameters_forget() -> None:
+    torch.manual_seed(1)
+    random, timers = CopyModel(hidden_size=256), CopyModel(hidden_size=256)
+    start_as_timers(timers.core, 50)
+    assert decoded_bits(random, 50) < 10
+    assert decoded_bits(timers, 50) > 40
+
+
+def test_timers_keep_memory_through_the_recall_and_clocks_tell_its_step() -> None:
+    torch.manual_seed(1)
+    model = CopyModel(hidden_size=64)
+    start_as_timers(model.core, 10)
+    bits = torch.randint(0, 2, (10, 8), generator=torch.Generator().manual_seed(2))
+    states = [state_after(bits, model, blanks) for blanks in (0, 3, 9)]
+    memory, clocks = zip(*(state.chunk(2, dim=1) for state in states), strict=True)
+    torch.testing.assert_close(memory[2], memory[0], rtol=0, atol=0.01)
+    assert clocks[0].abs().max() < 0.02, "they stand still on bits"
+    assert (clocks[2] - clocks[1]).abs().max() > 0.5, "and some jump between the steps of the recall"
+    assert (clocks[2] - clocks[2][0]).abs().max() < 0.02, "whatever the bits were"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_rtrl_recalls_sixteen_bits_from_timers() -> None:
+    torch.manual_seed(1)
+    model = CopyModel(hidden_size=256)
+    start_as_timers(model.core, 16)
+    learn(
+        model,
+        lengths=(16, 16),
+        credit="rtrl",
+        span=4,
+        batches=1500,
+        learning_rate=0.01,
+        recurrent_scale=0.1,
+        grad_norm_clipping=math.inf,
+    )
+    assert accuracy(model, held_out((16, 16))) == (1.0, 1.0)
