@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import gymnasium
 import numpy as np
+import vizdoom  # pyright: ignore[reportMissingImports]
 import vizdoom.gymnasium_wrapper  # pyright: ignore[reportMissingImports]  (registers the scenarios)
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -84,7 +85,7 @@ def known_ids(config: EnvConfig) -> tuple[str, ...]:
 def _make_one(config: EnvConfig) -> gymnasium.Env[Any, Any]:
     options = {
         "frame_skip": config.vizdoom.frame_skip,
-        "screen_resolution": vizdoom.ScreenResolution.RES_160X120,
+        "screen_resolution": cast(Any, vizdoom).ScreenResolution.RES_160X120,
     }
     return Screen(make_registered(config.id, _GYM_IDS[config.id], **options))
 

@@ -134,7 +134,7 @@ class Lab:
                 raise TypeError(f"bad argument type for built-in operation: {item!r} is no str")
         try:
             self._width, self._height = int(config.get("width", "320")), int(config.get("height", "240"))
-            int(config.get("fps", "60")), int(config.get("mixerSeed", "0"))
+            self._fps, self._mixer_seed = int(config.get("fps", "60")), int(config.get("mixerSeed", "0"))
         except ValueError as error:
             raise RuntimeError(f"Failed to apply setting - {error}") from error
         if level not in LEVELS or level == "tests/fake_lua_error":
