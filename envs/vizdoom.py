@@ -11,14 +11,12 @@ import contextlib
 import os
 import re
 import tempfile
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
 import gymnasium
 import numpy as np
-import vizdoom  # pyright: ignore[reportMissingImports]
-import vizdoom.gymnasium_wrapper  # pyright: ignore[reportMissingImports]  (registers the scenarios)
 from gymnasium import spaces
 from numpy.typing import NDArray
 
@@ -31,13 +29,19 @@ HEIGHT, WIDTH = 60, 80
 # A scenario that differs from another by its sound or its messages is no other one by its screen; that of
 # Deathmatch needs continuous actions beside the buttons.
 _WITHOUT = ("BasicAudio", "BasicNotifications", "Deathmatch")
-_GYM_IDS = {
-    f"vizdoom/{match[1]}": gym_id
-    for gym_id, spec in gymnasium.registry.items()
-    if (match := re.fullmatch(r"Vizdoom(\w+)-v1", str(gym_id)))
-    and spec.kwargs.get("max_buttons_pressed") == 1
-    and match[1] not in _WITHOUT
-}
+
+
+@cache
+def _gym_ids() -> dict[str, str]:
+    import vizdoom.gymnasium_wrapper  # noqa: F401 # pyright: ignore[reportMissingImports]  (registers them)
+
+    return {
+        f"vizdoom/{match[1]}": str(gym_id)
+        for gym_id, spec in gymnasium.registry.items()
+        if (match := re.fullmatch(r"Vizdoom(\w+)-v1", str(gym_id)))
+        and spec.kwargs.get("max_buttons_pressed") == 1
+        and match[1] not in _WITHOUT
+    }
 
 
 class Screen(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -79,15 +83,14 @@ class Screen(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def known_ids(config: EnvConfig) -> tuple[str, ...]:
-    return tuple(_GYM_IDS)
+    return tuple(_gym_ids())
 
 
 def _make_one(config: EnvConfig) -> gymnasium.Env[Any, Any]:
-    options = {
-        "frame_skip": config.vizdoom.frame_skip,
-        "screen_resolution": cast(Any, vizdoom).ScreenResolution.RES_160X120,
-    }
-    return Screen(make_registered(config.id, _GYM_IDS[config.id], **options))
+    from vizdoom import ScreenResolution  # pyright: ignore[reportMissingImports]
+
+    options = {"frame_skip": config.vizdoom.frame_skip, "screen_resolution": ScreenResolution.RES_160X120}
+    return Screen(make_registered(config.id, _gym_ids()[config.id], **options))
 
 
 def make(config: EnvConfig, actor_id: int) -> GymVecEnv:
