@@ -8,6 +8,7 @@ two. Each slot is an engine process.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import re
 import tempfile
@@ -33,8 +34,7 @@ _WITHOUT = ("BasicAudio", "BasicNotifications", "Deathmatch")
 
 @cache
 def _gym_ids() -> dict[str, str]:
-    import vizdoom.gymnasium_wrapper  # noqa: F401 # pyright: ignore[reportMissingImports]  (registers them)
-
+    importlib.import_module("vizdoom.gymnasium_wrapper")  # registers them
     return {
         f"vizdoom/{match[1]}": str(gym_id)
         for gym_id, spec in gymnasium.registry.items()
@@ -87,9 +87,8 @@ def known_ids(config: EnvConfig) -> tuple[str, ...]:
 
 
 def _make_one(config: EnvConfig) -> gymnasium.Env[Any, Any]:
-    from vizdoom import ScreenResolution  # pyright: ignore[reportMissingImports]
-
-    options = {"frame_skip": config.vizdoom.frame_skip, "screen_resolution": ScreenResolution.RES_160X120}
+    resolution: Any = importlib.import_module("vizdoom").ScreenResolution
+    options = {"frame_skip": config.vizdoom.frame_skip, "screen_resolution": resolution.RES_160X120}
     return Screen(make_registered(config.id, _gym_ids()[config.id], **options))
 
 
