@@ -38,15 +38,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 import tyro
 
 from actors.cluster import ray_session
-from actors.evaluate import evaluate
 from actors.evaluator import make_evaluator
-from actors.film import FilmOptions, film
 from actors.fleet import FleetError, make_fleet
 from actors.policy import Policy
 from actors.video import VideoError
@@ -55,15 +52,15 @@ from configs.schema import Config, ConfigError
 from envs.doctor import diagnose, report
 from envs.make import check_env, env_spec, held_out
 from envs.spec import EnvError
-from learner import checkpoint
 from learner.checkpoint import CheckpointError
 from learner.learner import Learner, LearnerError, resolve_device, seed_everything
 from learner.loop import StopFlag, TrainLoop
+from learner.metrics_file import SinkError
 from learner.pretrained import load_encoder
 from learner.progress import ProgressView
 from learner.publish import make_publisher
-from learner.run_dir import RunDir, RunDirError
-from learner.sinks import MultiSink, SinkError, open_sinks, reopen_wandb
+from learner.run_dir import RunDir, RunDirError, code_version
+from learner.sinks import MultiSink, open_sinks
 
 BAD_INPUT = (ConfigError, EnvError, RunDirError)
 FAILURES = (FleetError, LearnerError, CheckpointError, SinkError, VideoError)
@@ -102,7 +99,7 @@ def run(config: Config, resumed: RunDir | None, stack: ExitStack) -> int:
     learner = Learner(Policy(spec, config.policy), config, device)
     state = None
     if resumed is not None:
-        state = load_state(resumed)
+        state = resumed.load_state()
         learner.load_state_dict(state)
     elif config.policy.load_encoder is not None:
         load_encoder(learner.policy, config.policy.load_encoder)
@@ -112,11 +109,13 @@ def run(config: Config, resumed: RunDir | None, stack: ExitStack) -> int:
         stack.callback(run_dir.release)
     config = dataclasses.replace(config, run_dir=str(run_dir.path))
     run_dir.save_config(config.to_json())
+    version = code_version()
+    run_dir.record_start(version, learner.global_step)
 
     sinks = open_sinks(
         config.wandb,
         run_dir.path,
-        json.loads(config.to_json()),
+        json.loads(config.to_json()) | {"code_version": version},
         resume_step=learner.global_step if resumed is not None else None,
     )
     progress = ProgressView(config.total_steps, run_dir.path, title=config.preset)
@@ -154,15 +153,6 @@ def run(config: Config, resumed: RunDir | None, stack: ExitStack) -> int:
     return 0
 
 
-def load_state(run_dir: RunDir) -> dict[str, Any]:
-    """The newest usable checkpoint of a run; damaged ones are named and passed over."""
-    loaded = checkpoint.load_latest(run_dir.checkpoints_path)
-    for message in loaded.refused:
-        print(f"checkpoint refused: {message}", file=sys.stderr)
-    meta: Any = loaded.meta
-    return checkpoint.join_state(meta["state"], loaded.tensors)
-
-
 def stop_on_signals(stack: ExitStack) -> StopFlag:
     """SIGTERM and the first SIGINT ask for a clean end; the second SIGINT ends the process."""
     stop = StopFlag()
@@ -177,70 +167,9 @@ def stop_on_signals(stack: ExitStack) -> StopFlag:
     return stop
 
 
-def playing_parser(verb: str, description: str, episodes: int) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"launch.py {verb}", description=description)
-    parser.add_argument("run_dir", help="directory of a run that has a checkpoint")
-    parser.add_argument("--episodes", type=int, default=episodes, help="whole games")
-    parser.add_argument("--sampled", action="store_true", help="sample actions instead of taking the best")
-    parser.add_argument("--held-out", action="store_true", help="on the levels kept from training")
-    parser.add_argument("--seed", type=int, default=1000)
-    return parser
-
-
-def to_play(run_dir: RunDir, options: argparse.Namespace, trained: bool) -> tuple[Config, Policy, int]:
-    """A run's config, its policy, and the agent steps that this one was trained for."""
-    config = Config.from_json(run_dir.config_path.read_text())
-    check_env(config.env)
-    if options.held_out:
-        config = dataclasses.replace(config, env=held_out(config.env))
-    seed_everything(options.seed)
-    policy = Policy(env_spec(config.env), config.policy)
-    if not trained:
-        return config, policy, 0
-    state = load_state(run_dir)
-    policy.load_state_dict(state["policy"])
-    return config, policy, state["counters"]["global_step"]
-
-
-def evaluate_run(arguments: list[str]) -> int:
-    parser = playing_parser("eval", "Plays whole games of a run.", episodes=30)
-    parser.add_argument("--random", action="store_true", help="the untrained policy, sampled: a baseline")
-    parser.add_argument("--json", type=Path, help="also write the result to this file")
-    options = parser.parse_args(arguments)
-    run_dir = RunDir.open(options.run_dir, exclusive=False)
-    config, policy, _ = to_play(run_dir, options, trained=not options.random)
-    greedy = not (options.sampled or options.random)
-    result = evaluate(config, policy, episodes=options.episodes, greedy=greedy, seed=options.seed)
-    print(result.report())
-    if options.json is not None:
-        written = {"preset": config.preset, "training_seed": config.seed, **result.to_json()}
-        options.json.write_text(json.dumps(written, indent=2) + "\n")
-    return 0
-
-
-def enjoy(arguments: list[str]) -> int:
-    parser = playing_parser("enjoy", "Writes a video of whole games of a run.", episodes=1)
-    FilmOptions.add_arguments(parser)
-    parser.add_argument("--wandb", action="store_true", help="also log the video to the run's W&B run")
-    options = parser.parse_args(arguments)
-    with ExitStack() as stack:
-        run_dir = RunDir.open(options.run_dir, exclusive=options.wandb)
-        stack.callback(run_dir.release)
-        config, policy, step = to_play(run_dir, options, trained=True)
-        film_options = FilmOptions.parsed(options, run_dir.path / f"step_{step:012d}.mp4")
-        wandb = None
-        if options.wandb:  # opened before a game is played: a missing login shows at once
-            wandb = reopen_wandb(config.wandb, run_dir.path)
-            stack.callback(wandb.close)
-        print(film(config, policy, film_options).report())
-        if wandb is not None:
-            wandb.write_video(step, film_options.path)
-    return 0
-
-
-def later(module: str) -> Callable[[list[str]], int]:
+def later(module: str, function: str = "main") -> Callable[[list[str]], int]:
     """A verb whose module is imported when it is asked for: no other verb needs what it imports."""
-    return lambda arguments: importlib.import_module(module).main(arguments)
+    return lambda arguments: getattr(importlib.import_module(module), function)(arguments)
 
 
 def doctor(arguments: list[str]) -> int:
@@ -259,8 +188,8 @@ def doctor(arguments: list[str]) -> int:
 
 VERBS = {
     "train": train,
-    "eval": evaluate_run,
-    "enjoy": enjoy,
+    "eval": later("play", "evaluate_run"),
+    "enjoy": later("play", "enjoy_run"),
     "experiment": later("benchmarks.experiment"),
     "bench": later("benchmarks.system"),
     "plot": later("benchmarks.curves"),

@@ -149,6 +149,16 @@ class WandbConfig:
     entity: str | None = None
     group: str | None = None
     name: str | None = None
+    log_checkpoint: bool = False
+    """Keep the run's last checkpoint in W&B, as an artifact of type `model`."""
+
+    def __post_init__(self) -> None:
+        require(
+            not self.log_checkpoint or self.mode != "disabled",
+            "wandb.log_checkpoint",
+            self.log_checkpoint,
+            "needs W&B: wandb.mode is 'disabled'",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

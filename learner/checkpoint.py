@@ -104,6 +104,11 @@ def save(
     return final
 
 
+def newest(folder: Path) -> Path | None:
+    """The newest complete checkpoint directory, unchecked; None if there is none."""
+    return next(iter(_newest_first(folder)), None)
+
+
 def load(path: Path) -> Checkpoint:
     """Reads and verifies one checkpoint directory. Raises CheckpointError naming what is wrong."""
     try:

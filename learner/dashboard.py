@@ -15,7 +15,7 @@ import json
 from typing import Any
 
 from configs.schema import ConfigError, WandbConfig
-from learner.sinks import SinkError
+from learner.metrics_file import SinkError
 
 NAME = "Evertrace"
 STEP_METRIC = "global_step"

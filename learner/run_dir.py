@@ -1,6 +1,7 @@
 """The directory that one run owns: where its files are, and that nobody else writes there.
 
     RUN_DIR/config.json      the whole config, as the run was started
+    RUN_DIR/starts.jsonl     one object a start or resume: when, at which step, by which version of the code
     RUN_DIR/metrics.jsonl    one object a line
     RUN_DIR/checkpoints/     learner/checkpoint.py
     RUN_DIR/wandb/           W&B's own files
@@ -11,12 +12,19 @@ Who only reads, to evaluate or to plot, takes no lock.
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
+
+from learner import checkpoint
 
 
 class RunDirError(ValueError):
@@ -84,9 +92,43 @@ class RunDir:
             os.fsync(file.fileno())
         os.replace(temporary, self.config_path)
 
+    def record_start(self, version: str, global_step: int) -> None:
+        """Adds a line to starts.jsonl."""
+        row = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "global_step": global_step, "code": version}
+        with (self.path / "starts.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def load_state(self) -> dict[str, Any]:
+        """The state in the newest usable checkpoint; damaged ones are named on stderr and passed over.
+
+        Raises CheckpointError if there is none.
+        """
+        loaded = checkpoint.load_latest(self.checkpoints_path)
+        for message in loaded.refused:
+            print(f"checkpoint refused: {message}", file=sys.stderr)
+        meta: Any = loaded.meta
+        return checkpoint.join_state(meta["state"], loaded.tensors)
+
     def release(self) -> None:
         if self._lock is not None:
             self._lock.release()
+
+
+def code_version() -> str:
+    """The commit of this clone, with `-dirty` if files of it were changed since. Outside a clone (an image, a
+    Ray job) what EVERTRACE_VERSION says, or `unknown`."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return os.environ.get("EVERTRACE_VERSION") or "unknown"
+    # A mounted clone may belong to another user, which git refuses by default.
+    git = ["git", "-c", "safe.directory=*", "-C", str(root)]
+    found = subprocess.run(
+        [*git, "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
+    )
+    if found.returncode:
+        print(f"the code's version goes down as unknown: {found.stderr.strip()}", file=sys.stderr)
+        return "unknown"
+    return found.stdout.strip()
 
 
 def _new_folder(preset: str, seed: int) -> Path:

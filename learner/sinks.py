@@ -7,18 +7,19 @@ SinkError at the start, while somebody is looking.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
-import math
 import os
 import secrets
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from configs.schema import ConfigError, WandbConfig
+from learner import checkpoint
+from learner.metrics_file import JsonlSink, SinkError, read_rows, require_finite
 
 _log = logging.getLogger(__name__)
 
@@ -29,10 +30,6 @@ WANDB_FINISH_TIMEOUT_S = 60.0
 
 VIDEO = "video/policy"
 """Name of a video (`launch.py enjoy --wandb`) in W&B."""
-
-
-class SinkError(Exception):
-    """A sink that cannot be opened, or metrics that cannot be written. Names the cause and the remedy."""
 
 
 class Sink(Protocol):
@@ -50,50 +47,9 @@ class Sink(Protocol):
         ...
 
 
-class JsonlSink:
-    """`metrics.jsonl`: one JSON object a line with `global_step`, `wall_time` (Unix seconds) and metrics."""
-
-    def __init__(self, path: Path, resume_step: int | None = None) -> None:
-        """`resume_step`: go on after that step; later rows and a half-written last one are cut off.
-
-        Raises SinkError if the file has rows and `resume_step` is None, or if it is damaged.
-        """
-        if resume_step is not None:
-            _cut(path, resume_step)
-        elif path.exists() and path.stat().st_size > 0:
-            raise SinkError(f"{path} already has rows: a new run needs a file of its own")
-        self.path, self.errors = path, 0
-        # Unbuffered, and what a full disk refuses is kept here: the file is always a prefix of the rows.
-        self._file, self._unwritten = path.open("ab", buffering=0), b""
-
-    def write(self, global_step: int, metrics: Mapping[str, float]) -> None:
-        _require_finite(metrics)
-        row = {"global_step": global_step, "wall_time": round(time.time(), 3), **metrics}
-        self._unwritten += json.dumps(row, allow_nan=False).encode() + b"\n"
-        try:
-            self._flush()
-        except OSError as error:
-            if self.errors == 0:
-                _log.warning("%s cannot be written (%s): rows wait in memory until it can", self.path, error)
-            self.errors += 1
-
-    def close(self, exit_code: int = 0) -> None:
-        if self._file.closed:
-            return
-        try:
-            self._flush()
-        except OSError as error:
-            raise SinkError(f"{self.path}: the last rows could not be written ({error})") from error
-        finally:
-            self._file.close()
-
-    def _flush(self) -> None:
-        while self._unwritten:
-            self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
-
-
 class WandbSink:
     """One W&B run, found again by the id kept in `RUN_DIR/wandb_run_id`. W&B's files are in `RUN_DIR/wandb`.
+    A run of a sweep takes the id that the sweep's agent gave it.
 
     Online, a resumed run goes on where the server's history ends. Offline, W&B begins a new file, and
     syncing that overwrites what an older file of the same run brought; so the file of a resumed run
@@ -144,13 +100,14 @@ class WandbSink:
                 "the network; or run with `--wandb.mode offline` and upload later with `wandb sync`"
             ) from error
         self._run.define_metric("*", step_metric="global_step")
-        self.errors, self._directory, self._teardown = 0, run_dir / "wandb", wandb.teardown
+        self.errors, self._run_dir, self._teardown = 0, run_dir, wandb.teardown
+        self._log_checkpoint = config.log_checkpoint
         if config.mode == "offline" and history is not None:
-            for row in _rows(history):
+            for row in read_rows(history):
                 self._run.log({"_timestamp": row.pop("wall_time"), **row})
 
     def write(self, global_step: int, metrics: Mapping[str, float]) -> None:
-        _require_finite(metrics)
+        require_finite(metrics)
         row = {"global_step": global_step, **metrics}
         try:
             self._run.log(row)
@@ -170,6 +127,8 @@ class WandbSink:
 
     def close(self, exit_code: int = 0) -> None:
         try:
+            if self._log_checkpoint:
+                self._write_checkpoint()
             self._run.finish(exit_code=exit_code)
             self._teardown()  # waits for the helper process: only then are all rows in the file
         except Exception as error:  # as above; the run itself is over and whole on disk
@@ -177,8 +136,19 @@ class WandbSink:
             _log.warning(
                 "W&B did not end cleanly (%r): upload what is missing with `wandb sync` from %s",
                 error,
-                self._directory,
+                self._run_dir / "wandb",
             )
+
+    def _write_checkpoint(self) -> None:
+        """The newest checkpoint as an artifact. Its files are uploaded from where they are."""
+        import wandb
+
+        path = checkpoint.newest(self._run_dir / "checkpoints")
+        if path is None:
+            return  # the run failed before its first save, and says so itself
+        artifact = wandb.Artifact(f"checkpoint-{self._run.id}", "model", metadata={"checkpoint": path.name})
+        artifact.add_dir(str(path), policy="immutable")
+        self._run.log_artifact(artifact)
 
 
 class MultiSink:
@@ -234,43 +204,13 @@ def reopen_wandb(wandb: WandbConfig, run_dir: Path) -> WandbSink:
         raise ConfigError(f"{run_dir} has no W&B run: wandb.mode = 'disabled' when it was trained")
     history = run_dir / "metrics.jsonl"
     JsonlSink(history, resume_step=sys.maxsize).close()  # cuts off a last row that a kill left half-written
+    wandb = dataclasses.replace(wandb, log_checkpoint=False)  # it was, at the run's end
     return WandbSink(wandb, run_dir, json.loads((run_dir / "config.json").read_text()), history)
-
-
-def _require_finite(metrics: Mapping[str, float]) -> None:
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            raise SinkError(f"metric {name} is {value}: training has diverged, or divides by zero somewhere")
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as file:
-        for line in file:
-            yield json.loads(line)
-
-
-def _cut(path: Path, resume_step: int) -> None:
-    """Truncates a metrics file before the first row past `resume_step`, or before a half-written last row."""
-    if not path.exists():
-        return
-    keep = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                step = json.loads(line)["global_step"]
-                whole = line.endswith(b"\n")
-            except (ValueError, KeyError, TypeError) as error:
-                if file.read(1):
-                    raise SinkError(f"{path}, line {number} is damaged: mend or move the file") from error
-                break
-            if not whole or step > resume_step:
-                break
-            keep += len(line)
-    os.truncate(path, keep)
 
 
 def _wandb_run_id(run_dir: Path) -> str:
     path = run_dir / "wandb_run_id"
     if not path.exists():
-        path.write_text(secrets.token_hex(8) + "\n", encoding="ascii")
+        run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(8)
+        path.write_text(run_id + "\n", encoding="ascii")
     return path.read_text(encoding="ascii").strip()

@@ -44,6 +44,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(ENV_PACKAGES, ("envs/*.py",)),
     "benchmarks": ("launch.py",),
     "launch": ("launch.py",),
+    "play": ("launch.py", "play.py"),
     "tests": (),
 }
 # Packages that may be imported inside a function only, so that importing a module does not need them.
@@ -76,9 +77,9 @@ class Import:
 
 
 def sources(root: Path) -> list[Path]:
-    """The modules of the application: `launch.py` and everything in the packages."""
+    """The modules of the application: those at the root and everything in the packages."""
     found = [path for package in PACKAGES for path in (root / package).rglob("*.py")]
-    return sorted([*found, *root.glob("launch.py")])
+    return sorted([*found, *root.glob("*.py")])
 
 
 def imports(node: ast.AST, lazy: bool = False) -> Iterator[Import]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from learner import run_dir
-from learner.run_dir import RunDir, RunDirError
+from learner.run_dir import RunDir, RunDirError, code_version
 
 
 def test_create_save_release_open(tmp_path: Path) -> None:
@@ -98,3 +100,36 @@ def test_lock_holds_within_a_process(tmp_path: Path) -> None:
     run.release()
     run.release()
     RunDir.open(tmp_path).release()
+
+
+def test_each_start_and_the_version_of_the_code_go_down(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path / "run", "preset", seed=1)
+    run.record_start("abc", 0)
+    run.record_start("abd-dirty", 128)
+    run.release()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "starts.jsonl").read_text().splitlines()]
+    assert [(line["global_step"], line["code"]) for line in lines] == [(0, "abc"), (128, "abd-dirty")]
+    assert all(datetime.fromisoformat(line["time"]).tzinfo is not None for line in lines)
+
+
+@pytest.mark.parametrize("clone", [True, False])
+def test_code_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clone: bool) -> None:
+    """Of a clone its commit, marked where a file was changed; elsewhere what the image says."""
+    (tmp_path / "learner").mkdir()
+    monkeypatch.setattr(run_dir, "__file__", str(tmp_path / "learner" / "run_dir.py"))
+    monkeypatch.setenv("EVERTRACE_VERSION", "of the image")
+    if not clone:
+        assert code_version() == "of the image"
+        monkeypatch.delenv("EVERTRACE_VERSION")
+        assert code_version() == "unknown"
+        return
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    assert code_version() == "unknown", "no commit yet"
+    (tmp_path / "file").write_text("1")
+    subprocess.run([*git, "add", "file"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "first"], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
+    assert code_version() == head[:12]
+    (tmp_path / "file").write_text("2")
+    assert code_version() == head[:12] + "-dirty"

@@ -17,11 +17,13 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from configs.schema import Config, EnvConfig, WandbConfig
-from learner import sinks
+from learner import checkpoint, sinks
 from learner.metrics import METRICS
-from learner.sinks import JsonlSink, MultiSink, SinkError, WandbSink, open_sinks
+from learner.metrics_file import JsonlSink, SinkError
+from learner.sinks import MultiSink, WandbSink, open_sinks
 from tests.learner.wandb_reader import read_history, read_records, run_files
 
 ROOT = Path(sinks.__file__).parents[1]
@@ -285,6 +287,48 @@ def test_the_api_key_is_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) >= 4
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_last_checkpoint_is_an_artifact_of_the_run(tmp_path: Path) -> None:
+    for step in (100, 200):
+        checkpoint.save(tmp_path / "checkpoints", step, {"w": torch.ones(step)}, {}, keep_last=2)
+    sink = open_sinks(WandbConfig(log_checkpoint=True), tmp_path, {})
+    sink.write(200, {"losses/total": 1.0})
+    sink.close()
+    assert sink.errors == 0
+    (artifact,) = artifacts(tmp_path)
+    assert (artifact.type, artifact.name) == (
+        "model",
+        f"checkpoint-{(tmp_path / 'wandb_run_id').read_text().strip()}",
+    )
+    step = tmp_path / "checkpoints" / "step_000000000200"
+    listed = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
+    assert listed == {name: step / name for name in ("meta.json", "tensors.safetensors")}, "no copy is made"
+
+
+@pytest.mark.parametrize("log_checkpoint", [False, True])
+def test_no_artifact_unless_asked_for_and_there(tmp_path: Path, log_checkpoint: bool) -> None:
+    if not log_checkpoint:
+        checkpoint.save(tmp_path / "checkpoints", 1, {"w": torch.ones(1)}, {}, keep_last=1)
+    sink = open_sinks(WandbConfig(log_checkpoint=log_checkpoint), tmp_path, {})
+    sink.write(1, {"losses/total": 1.0})
+    sink.close()
+    assert sink.errors == 0 and artifacts(tmp_path) == []
+
+
+def artifacts(run_dir: Path) -> list[Any]:
+    records = [record for file in run_files(run_dir) for record in read_records(file)]
+    return [record.artifact for record in records if record.WhichOneof("record_type") == "artifact"]
+
+
+def test_a_sweep_names_the_run_and_a_resume_keeps_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_RUN_ID", "swept1")
+    open_sinks(WandbConfig(), tmp_path, {}).close()
+    monkeypatch.setenv("WANDB_RUN_ID", "another")
+    open_sinks(WandbConfig(), tmp_path, {}, resume_step=0).close()
+    assert [file.name for file in run_files(tmp_path)] == ["run-swept1.wandb"] * 2
 
 
 def test_wandb_refuses_what_is_not_finite(tmp_path: Path) -> None:
