@@ -1,0 +1,123 @@
+"""The head container: Ray's head node, and the learner as its driver.
+
+    python docker/head.py                                  by TRAIN and RUN, as docker-compose.yml explains them
+    python docker/head.py plan PRESET [--field value ...]  checks a command line; prints the CPUs that its
+                                                           actors take, and their number
+
+The learner starts when the actor containers offer a CPU for each of its actors. Where TRAIN does not say how
+many (--num-actors), there are as many as the containers hold that have joined. A run that is in the volume
+already goes on from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import tyro
+
+from configs.presets import preset
+from configs.schema import Config, ConfigError
+
+HEAD, PORT = "head", 6379
+RUNS = Path("/runs")
+
+
+def planned(arguments: list[str]) -> Config:
+    """The config of `PRESET --field value ...`. Raises ConfigError; tyro ends the process with code 2."""
+    if not arguments or arguments[0].startswith("-"):
+        raise ConfigError("a run is named as PRESET [--field value ...], as for `launch.py train`")
+    return tyro.cli(Config, default=preset(arguments[0]), args=arguments[1:], prog="docker/up.sh")
+
+
+def cpus_needed(config: Config) -> int:
+    """An actor takes a CPU of Ray's, and so do evaluations beside the training."""
+    return config.num_actors + (config.eval.interval_steps > 0)
+
+
+def make_token(path: Path) -> None:
+    """Writes the cluster's token unless it is there, readable by its owner alone. It appears whole."""
+    if path.exists():
+        return
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    os.replace(partial, path)
+
+
+def start_ray() -> None:
+    """Ray's head node, in the background. It offers no CPU: actors live in the actor containers."""
+    store = int(os.environ["OBJECT_STORE_MIB"]) * 2**20
+    command = ["ray", "start", "--head", f"--port={PORT}", "--num-cpus=0", "--num-gpus=0"]
+    command += [f"--object-store-memory={store}", "--dashboard-host=0.0.0.0", "--disable-usage-stats"]
+    started = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if started.returncode != 0:
+        print(started.stdout, file=sys.stderr)
+        raise SystemExit(f"head: Ray did not start (`ray start` ended with {started.returncode})")
+
+
+def joined_cpus(needed: int | None) -> int:
+    """Waits for actor containers; the CPUs they offer (docker/wait_for_cpus.py)."""
+    command = [sys.executable, "docker/wait_for_cpus.py", f"127.0.0.1:{PORT}", str(needed or 0)]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1])
+
+
+def names_actors(arguments: list[str]) -> bool:
+    return any(word.partition("=")[0].replace("_", "-") == "--num-actors" for word in arguments)
+
+
+def train_command(arguments: list[str], run_dir: Path) -> list[str]:
+    """Arguments of launch.py: to go on with the run in `run_dir` if there is one, to begin it else.
+
+    Raises ConfigError if that run began as another preset.
+    """
+    config = run_dir / "config.json"
+    if not config.exists():
+        return ["train", *arguments, "--run-dir", str(run_dir)]
+    began_as = json.loads(config.read_text())["preset"]
+    if began_as != arguments[0]:
+        raise ConfigError(
+            f"the run {run_dir.name!r} began as {began_as}, not {arguments[0]}: name another run "
+            f"(RUN=name docker/up.sh {arguments[0]} ...)"
+        )
+    if not any((run_dir / "checkpoints").glob("*")):
+        aside = run_dir.with_name(f"{run_dir.name}-not-begun-{time.strftime('%Y%m%d-%H%M%S')}")
+        run_dir.rename(aside)
+        print(f"head: {run_dir} was stopped before its first checkpoint; it is now {aside}, and a new one begins")
+        return ["train", *arguments, "--run-dir", str(run_dir)]
+    print(f"head: going on with {run_dir}")
+    return ["train", "--resume", str(run_dir), *arguments[1:]]
+
+
+def main(arguments: list[str]) -> int:
+    if arguments:
+        if arguments[0] != "plan":
+            raise ConfigError(f"docker/head.py knows `plan`, not {arguments[0]!r}")
+        config = planned(arguments[1:])
+        print(cpus_needed(config), config.num_actors)
+        return 0
+    words = os.environ["TRAIN"].split()
+    config = planned(words)
+    make_token(Path(os.environ["RAY_AUTH_TOKEN_PATH"]))
+    start_ray()
+    if names_actors(words):
+        joined_cpus(cpus_needed(config))
+    else:
+        offered = joined_cpus(None)
+        words += ["--num-actors", str(offered - (cpus_needed(config) - config.num_actors))]
+    command = train_command(words, RUNS / (os.environ["RUN"] or words[0]))
+    os.execv(sys.executable, [sys.executable, "launch.py", *command, "--ray.address", f"{HEAD}:{PORT}"])
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except ConfigError as error:
+        print(f"head: {error}", file=sys.stderr)
+        sys.exit(2)
