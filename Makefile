@@ -12,16 +12,17 @@ STAMP := $(VENV)/.installed
 MIRROR := build/procgen-mirror
 MIRROR_PINS := procgen-mirror==0.10.7 gym3==0.3.3 gym==0.26.2
 
-.PHONY: help train demo test lint bench clean system-deps
+.PHONY: help train demo test test-docker lint bench clean system-deps
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make train   train on Atari Breakout by exact RTRL (the CPU preset where there is no GPU); ARGS='--seed 2'"
 	@echo "make demo    exact RTRL against TBPTT on a task of memory: runs/demo/summary.md and a figure"
 	@echo "make test    run the test suite"
+	@echo "make test-docker   build the image and train in containers: needs a Docker engine; minutes"
 	@echo "make lint    ruff, pyright and the import contracts"
 	@echo "make bench   measure throughput against the ceiling of this machine"
-	@echo "make system-deps   as root: the system's Qt 5, which envpool draws ProcGen with (Debian, Ubuntu)"
+	@echo "make system-deps   as root (Debian, Ubuntu): Qt 5, which envpool draws ProcGen with; docker-compose"
 	@echo "make clean   remove .venv, caches and build outputs; never runs/"
 
 train: $(STAMP)
@@ -33,6 +34,9 @@ demo: $(STAMP)
 
 test: $(STAMP) $(MIRROR)/.installed
 	$(BIN)/python -m pytest -q --durations=15 -rfEs $(ARGS)
+
+test-docker: $(STAMP)
+	EVERTRACE_TEST_DOCKER=1 $(BIN)/python -m pytest -v -rfEs tests/docker $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check
@@ -46,6 +50,7 @@ bench: $(STAMP)
 system-deps:
 	apt-get update -qq
 	apt-get install -y --no-install-recommends libqt5gui5
+	docker compose version >/dev/null 2>&1 || apt-get install -y --no-install-recommends docker-compose
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

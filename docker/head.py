@@ -1,8 +1,8 @@
 """The head container: Ray's head node, and the learner as its driver.
 
-    python docker/head.py                                  by TRAIN and RUN, as docker-compose.yml explains them
-    python docker/head.py plan PRESET [--field value ...]  checks a command line; prints the CPUs that its
-                                                           actors take, and their number
+    python docker/head.py                   by the variables TRAIN and RUN (docker-compose.yml)
+    python docker/head.py plan PRESET ...   checks a command line of `launch.py train`; prints the CPUs that
+                                            its actors take, and their number
 
 The learner starts when the actor containers offer a CPU for each of its actors. Where TRAIN does not say how
 many (--num-actors), there are as many as the containers hold that have joined. A run that is in the volume
@@ -23,6 +23,8 @@ import tyro
 
 from configs.presets import preset
 from configs.schema import Config, ConfigError
+from envs.make import check_env
+from envs.spec import EnvError
 
 HEAD, PORT = "head", 6379
 RUNS = Path("/runs")
@@ -89,7 +91,7 @@ def train_command(arguments: list[str], run_dir: Path) -> list[str]:
     if not any((run_dir / "checkpoints").glob("*")):
         aside = run_dir.with_name(f"{run_dir.name}-not-begun-{time.strftime('%Y%m%d-%H%M%S')}")
         run_dir.rename(aside)
-        print(f"head: {run_dir} was stopped before its first checkpoint; it is now {aside}, and a new one begins")
+        print(f"head: {run_dir} has no checkpoint; it is now {aside}, and a new run begins")
         return ["train", *arguments, "--run-dir", str(run_dir)]
     print(f"head: going on with {run_dir}")
     return ["train", "--resume", str(run_dir), *arguments[1:]]
@@ -100,6 +102,7 @@ def main(arguments: list[str]) -> int:
         if arguments[0] != "plan":
             raise ConfigError(f"docker/head.py knows `plan`, not {arguments[0]!r}")
         config = planned(arguments[1:])
+        check_env(config.env)
         print(cpus_needed(config), config.num_actors)
         return 0
     words = os.environ["TRAIN"].split()
@@ -118,6 +121,6 @@ def main(arguments: list[str]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except ConfigError as error:
+    except (ConfigError, EnvError) as error:
         print(f"head: {error}", file=sys.stderr)
         sys.exit(2)

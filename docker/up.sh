@@ -13,11 +13,11 @@ usage() {
     exit 2
 }
 
-files=docker-compose.yml containers=2 dmlab='' detach=''
+files=docker-compose.yml image=evertrace containers=2 detach=''
 while [[ ${1-} == -* ]]; do
     case $1 in
         --gpu) files+=:docker-compose.gpu.yml ;;
-        --dmlab) files+=:docker-compose.dmlab.yml dmlab=yes ;;
+        --dmlab) files+=:docker-compose.dmlab.yml image=evertrace-dmlab ;;
         --detach) detach=yes ;;
         --containers)
             [[ ${2-} =~ ^[1-9][0-9]*$ ]] || usage
@@ -49,17 +49,18 @@ fi
 echo "building the image; the first time it takes minutes"
 "${compose[@]}" -f docker-compose.yml build head >build.log 2>&1 || { tail -n 30 build.log >&2 && exit 1; }
 export COMPOSE_FILE=$files
-if [[ $dmlab ]]; then
+if [[ $image != evertrace ]]; then
     "${compose[@]}" build head >build.log 2>&1 || { tail -n 30 build.log >&2 && exit 1; }
 fi
 
 # A bad command line ends here, with launch.py's message and exit code.
-read -r cpus actors < <(docker run --rm evertrace python docker/head.py plan "$@" || echo "failed $?")
+read -r cpus actors < <(docker run --rm "$image" python docker/head.py plan "$@" || echo "failed $?")
 [[ $cpus != failed ]] || exit "$actors"
 
 # docker-compose reads these from the file .env, so that `docker-compose stop`, `up -d` and `logs` in this folder
 # mean this run from now on. Lines of yours that set something else stay.
-own='^(COMPOSE_FILE|TRAIN|RUN|ACTOR_CONTAINERS|ACTOR_CPUS)='
+version=$(git describe --always --dirty --abbrev=12 2>/dev/null || true)  # empty outside a clone
+own='^(COMPOSE_FILE|TRAIN|RUN|ACTOR_CONTAINERS|ACTOR_CPUS|EVERTRACE_VERSION)='
 touch .env
 kept=$(grep -Ev "$own" .env || true)
 {
@@ -69,6 +70,7 @@ kept=$(grep -Ev "$own" .env || true)
     echo "RUN=${RUN-}"
     echo "ACTOR_CONTAINERS=$containers"
     echo "ACTOR_CPUS=$(((cpus + containers - 1) / containers))"
+    echo "EVERTRACE_VERSION=$version"
 } >.env.new
 mv .env.new .env
 unset RUN

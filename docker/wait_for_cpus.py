@@ -1,6 +1,6 @@
 """Waits until the nodes of a Ray cluster offer enough CPUs; prints how many, on the last line.
 
-    python docker/wait_for_cpus.py ADDRESS NEEDED      NEEDED 0: as many as there are when no more come
+python docker/wait_for_cpus.py ADDRESS NEEDED      NEEDED 0: as many as there are when no more come
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def wait(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """CPUs offered, once they are `needed`, or (`needed` 0) once some are and no more have come for SETTLED_S."""
+    """CPUs offered, once they are `needed`; for 0, once some are and no more have come for SETTLED_S."""
     last, changed = -1, clock()
     reminded = clock()
     while True:
@@ -34,8 +34,8 @@ def wait(
         if now - reminded >= REMIND_S:
             reminded = now
             print(
-                f"head: the actor containers offer {cpus} CPUs, the run needs {needed or 'at least 1'}: start "
-                "more (docker-compose up -d --scale actor=N), or set ACTOR_CPUS, the CPUs of each",
+                f"head: the actor containers offer {cpus} CPUs, the run needs {needed or 'at least 1'}: "
+                "start more (docker-compose up -d --scale actor=N), or set ACTOR_CPUS, the CPUs of each",
                 file=sys.stderr,
                 flush=True,
             )
