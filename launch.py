@@ -42,7 +42,7 @@ from types import FrameType
 import torch
 import tyro
 
-from actors.cluster import ray_session
+from actors.cluster import check_lasting, ray_session
 from actors.evaluator import make_evaluator
 from actors.fleet import FleetError, make_fleet
 from actors.policy import Policy
@@ -105,6 +105,7 @@ def run(config: Config, resumed: RunDir | None, stack: ExitStack) -> int:
         load_encoder(learner.policy, config.policy.load_encoder)
     run_dir = resumed
     if run_dir is None:
+        check_lasting(config.run_dir)
         run_dir = RunDir.create(config.run_dir, config.preset, config.seed)
         stack.callback(run_dir.release)
     config = dataclasses.replace(config, run_dir=str(run_dir.path))
@@ -123,7 +124,8 @@ def run(config: Config, resumed: RunDir | None, stack: ExitStack) -> int:
     exit_code = 1
     stack.callback(lambda: sink.close(exit_code))
     if config.runtime == "ray":
-        stack.enter_context(ray_session(config.ray, config.num_actors + (config.eval.interval_steps > 0)))
+        num_workers = config.num_actors + (config.eval.interval_steps > 0)
+        stack.enter_context(ray_session(config.ray, num_workers, config.env))
     stop = stop_on_signals(stack)  # after Ray, which sets handlers of its own
     publisher = make_publisher(config.runtime)
     stack.callback(publisher.close)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import ray
 import torch
 
-from actors.collect import make_collector
+from actors.collect import Collector, make_collector
 from actors.evaluate import Evaluation, evaluate_source
+from actors.nodes import Identity, identity
 from actors.rollout import Rollout
 from actors.weights import WeightSource
 from configs.schema import Config
@@ -16,17 +15,28 @@ from configs.schema import Config
 
 @ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
 class RolloutWorker:
-    """Collects rollouts on request. It never restarts itself: the fleet starts a new incarnation."""
+    """Collects rollouts on request. It never restarts itself: the fleet starts a new incarnation.
+
+    Calls are answered in order: `identity` first, so that the log of a process that dies while it makes its
+    environments is known.
+    """
 
     def __init__(self, config_json: str, source: WeightSource, actor_id: int, incarnation: int) -> None:
+        self._arguments = (config_json, source, actor_id, incarnation)
+        self._collector: Collector | None = None
+
+    def identity(self) -> Identity:
+        return identity()
+
+    def start(self) -> None:
+        """Makes and resets the environments."""
+        config_json, source, actor_id, incarnation = self._arguments
         config = Config.from_json(config_json)
         torch.set_num_threads(config.env.num_threads)
         self._collector = make_collector(config, source, actor_id, incarnation)
 
-    def pid(self) -> int:
-        return os.getpid()
-
     def collect(self) -> Rollout:
+        assert self._collector is not None, "start() comes first"
         return self._collector.collect()
 
 

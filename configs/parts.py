@@ -166,14 +166,15 @@ class RayConfig:
     """The Ray runtime: where the actors live and how failures are met."""
 
     address: str | None = None
-    """None starts Ray on this machine, bound to loopback; else the address of a running cluster."""
+    """HOST:PORT of a running cluster's head, or `auto` (docs/cluster.md). None takes RAY_ADDRESS, if
+    that is set; else Ray is started on this machine, bound to loopback."""
     object_store_mib: int = 1024
     """Object store of a local Ray, in MiB."""
     rollouts_in_flight: int = 2
     """Rollouts an actor may have asked for or finished that the learner has not taken (back-pressure)."""
     start_timeout_s: float = 600.0
-    """An actor that is not up by then, its environments made and reset, is killed and replaced. Waiting for a
-    free CPU of the cluster counts."""
+    """An actor whose environments are not made and reset by then is killed and replaced. One for which no CPU
+    of the cluster is free just waits; if nothing comes from any actor for so long meanwhile, the run ends."""
     rollout_timeout_s: float = 600.0
     """An actor that owes a rollout for longer is killed and replaced."""
     max_consecutive_failures: int = 5

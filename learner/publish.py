@@ -77,9 +77,13 @@ class RayPublisher:
 
     def __init__(self) -> None:
         import ray  # a machine without Ray still trains inline
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._ray: Any = ray
-        self._board = ray.remote(_Board).options(num_cpus=0, max_restarts=-1).remote()
+        # On the learner's own node: a lost actor node then takes neither the board nor the weights with it.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        board: Any = ray.remote(_Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here)
+        self._board = board.remote()
         self.source: WeightSource = RayWeightSource(self._board)
 
     def publish(self, policy: nn.Module, version: int) -> None:

@@ -30,7 +30,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "wandb_workspaces": ("learner/dashboard.py",),
     "ray": (
         "actors/worker.py",
-        "actors/fleet.py",
+        "actors/ray_fleet.py",
+        "actors/nodes.py",
         "actors/evaluator.py",
         "actors/cluster.py",
         "learner/publish.py",

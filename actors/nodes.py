@@ -1,0 +1,157 @@
+"""The machines of a Ray cluster: what they are called, whether actors can run there, what a dead one left.
+
+Everything here asks Ray's own books or runs a small task on the node in question, which takes no CPU slot.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from configs.schema import ConfigError, EnvConfig
+from envs.make import check_env
+from envs.spec import EnvError
+
+LAST_LINES = 30
+LOG_TIMEOUT_S = 10.0
+RAY_MARKS = ("job_id:", "actor_name:", "task_name:")
+
+# The same version on every node that has it: what pickles, and what decides how an env behaves.
+# torch is left out: weights travel as arrays, and a CPU build beside a CUDA build is a good choice.
+SAME_EVERYWHERE = (
+    *("ray", "numpy", "gymnasium", "ale-py", "envpool", "procgen-mirror", "popgym", "minigrid"),
+    *("mujoco", "vizdoom"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Where a worker process lives, and the files that hold what it prints."""
+
+    node_id: str
+    pid: int
+    logs: tuple[str, ...]
+
+
+def identity() -> Identity:
+    """Of this process, a Ray worker. Ray gives it files for its two output streams; a pipe has no name."""
+    streams = (os.readlink(f"/proc/self/fd/{number}") for number in (1, 2))
+    logs = tuple(stream for stream in streams if stream.startswith("/"))
+    return Identity(ray.get_runtime_context().get_node_id(), os.getpid(), logs)
+
+
+def _nodes() -> dict[str, dict[str, Any]]:
+    return {node["NodeID"]: node for node in ray.nodes()}
+
+
+def node_name(node_id: str) -> str:
+    """Host name, address, and the start of Ray's id, since one host may carry two nodes."""
+    node = _nodes()[node_id]
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}, node {node_id[:8]})"
+
+
+def is_lost(node_id: str) -> bool:
+    return not _nodes()[node_id]["Alive"]
+
+
+def room() -> str:
+    """How many CPUs the cluster has and how many are free, in words."""
+    total = int(ray.cluster_resources().get("CPU", 0))
+    free = int(ray.available_resources().get("CPU", 0))
+    count = sum(node["Alive"] for node in _nodes().values())
+    nodes = f"{count} node" + "s" * (count != 1)
+    return f"the cluster has {total} CPUs on {nodes}, {free} of them free"
+
+
+def _on(node_id: str) -> dict[str, Any]:
+    """Options of a task that runs on this node or not at all."""
+    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False)}
+
+
+def _tail(logs: tuple[str, ...]) -> str:
+    """The last lines of each file, but for the marks that Ray writes for itself."""
+    found = []
+    for log in logs:
+        lines = [line for line in Path(log).read_text(errors="replace").splitlines() if line.strip()]
+        found += [line for line in lines if not line.lstrip(":").startswith(RAY_MARKS)][-LAST_LINES:]
+    return "\n".join(found)
+
+
+def last_words(dead: Identity) -> str:
+    """What a dead worker printed last, or why that cannot be told."""
+    where = ", ".join(dead.logs)
+    if not dead.logs:
+        return "(its node writes no log files)"
+    if dead.node_id == ray.get_runtime_context().get_node_id():
+        return _tail(dead.logs)
+    if is_lost(dead.node_id):
+        return f"(its log is on the lost node: {where})"
+    reference: Any = ray.remote(_tail).options(**_on(dead.node_id)).remote(dead.logs)
+    try:
+        return ray.get(reference, timeout=LOG_TIMEOUT_S)
+    except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
+        return f"(its log, {where}, could not be fetched: {type(error).__name__})"
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of what is installed of SAME_EVERYWHERE."""
+    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for name in SAME_EVERYWHERE:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def differences(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+    """What is installed at both places in different versions."""
+    both = sorted(set(here) & set(there))
+    return [f"{name} {there[name]}, here {here[name]}" for name in both if here[name] != there[name]]
+
+
+def _examine(env: EnvConfig) -> tuple[str | None, dict[str, str]]:
+    """Runs on a node: why the env cannot be made there, and the versions."""
+    try:
+        check_env(env)
+    except EnvError as error:
+        return str(error), versions()
+    return None, versions()
+
+
+def check_nodes(env: EnvConfig, timeout_s: float) -> None:
+    """Looks whether every node that has CPUs could run an actor; one that joins later is not looked at.
+
+    Raises ConfigError that names each node which cannot, and why.
+    """
+    here, faults = versions(), []
+    examine = ray.remote(_examine)
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    answers: list[Any] = [examine.options(**_on(node["NodeID"])).remote(env) for node in nodes]
+    if answers:
+        ray.wait(answers, num_returns=len(answers), timeout=timeout_s)
+    for node, answer in zip(nodes, answers, strict=True):
+        name = node_name(node["NodeID"])
+        try:
+            trouble, there = ray.get(answer, timeout=0)
+        except ray.exceptions.GetTimeoutError:
+            faults.append(f"{name}: no answer within {timeout_s:g} s; its logs are in its Ray session folder")
+        except ray.exceptions.RayError as error:
+            faults.append(f"{name}: {str(error).strip()}")
+        else:
+            faults += [f"{name}: {trouble}"] if trouble else []
+            faults += [f"{name}: {difference}" for difference in differences(here, there)]
+    if faults:
+        raise ConfigError(
+            "actors cannot run on every node of the cluster; install the same environment on all "
+            "(constraints.txt), or take the node away:\n  " + "\n  ".join(faults)
+        )
