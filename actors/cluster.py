@@ -102,6 +102,7 @@ def _joined(address: str) -> Iterator[None]:
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")
     os.environ.setdefault("RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES", "")
     import ray
+    import ray.exceptions
 
     try:
         ray.init(
@@ -110,7 +111,7 @@ def _joined(address: str) -> Iterator[None]:
             logging_level=logging.WARNING,
             runtime_env=_runtime_env(os.environ.get(_JOB)),
         )
-    except ConnectionError as error:
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         raise ConfigError(
             f"{where}: no cluster there that lets us in ({error}). Is it the address of a Ray head, and is "
             f"its token the one of this process, {_token_source()}?"

@@ -193,7 +193,9 @@ def test_an_actor_without_a_cpu_waits_while_the_others_go_on(
         def placed() -> set[int]:
             return {actor_id for actor_id, worker in enumerate(fleet._workers) if worker.identity}
 
-        _take_until(fleet, lambda: len(placed()) == 2 and any(worker.told_waiting for worker in fleet._workers))
+        _take_until(
+            fleet, lambda: len(placed()) == 2 and any(worker.told_waiting for worker in fleet._workers)
+        )
         _take(fleet, 100)
         assert fleet.counters.actor_restarts == 0
         (left_out,) = {0, 1, 2} - placed()

@@ -1,0 +1,140 @@
+"""Training on a cluster of two Ray nodes: it spreads, outlives a node, refuses strangers, runs as a job."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from learner.checkpoint import load_latest
+from tests.cluster.ray_nodes import ROOT, Process, RayNodes
+from tests.integration.cli import read_metrics, wait_until
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+
+DYING = ("--env.id", "dying_env:Dying-v0", "--env.num-envs", "4", "--batch-size", "4")
+"""A batch can be made of one actor's streams: the other one may be away for a while."""
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[RayNodes]:
+    cluster = RayNodes()
+    try:
+        cluster.add()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def _workers(node: Process) -> list[psutil.Process]:
+    """The actors that live on a node, by the names that Ray gives their processes."""
+    family = psutil.Process(node.process.pid).children(recursive=True)
+    return [process for process in family if "ray::RolloutWorker" in " ".join(process.cmdline())]
+
+
+def test_a_job_that_is_submitted_from_elsewhere_trains_to_its_end(nodes: RayNodes, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    submit = ("ray", "job", "submit", "--address", nodes.dashboard, "--working-dir", str(ROOT), "--")
+    train = (
+        "python",
+        "launch.py",
+        "train",
+        "cartpole_rtrl",
+        "--total-steps",
+        "4000",
+        "--wandb.mode",
+        "disabled",
+    )
+    job = nodes.run(*submit, *train, "--run-dir", str(run_dir), cwd=tmp_path)
+    code, output = job.finished()
+    assert code == 0 and "total_steps = 4000 reached" in output, output
+    assert load_latest(run_dir / "checkpoints").step == read_metrics(run_dir)[-1]["global_step"] >= 4000
+
+
+def test_a_job_whose_results_would_be_deleted_with_it_is_refused(nodes: RayNodes, tmp_path: Path) -> None:
+    submit = ("ray", "job", "submit", "--address", nodes.dashboard, "--working-dir", str(ROOT), "--")
+    job = nodes.run(*submit, "python", "launch.py", "train", "cartpole_rtrl", cwd=tmp_path)
+    code, output = job.finished()
+    assert code != 0 and "give --run-dir an absolute path on a disk that stays" in output
+
+
+@pytest.mark.parametrize("token", ["wrong", "missing"])
+def test_without_the_token_nobody_gets_in(nodes: RayNodes, tmp_path: Path, token: str) -> None:
+    environment = nodes.environment() | {"HOME": str(tmp_path)}
+    del environment["RAY_AUTH_TOKEN_PATH"]
+    if token == "wrong":
+        environment["RAY_AUTH_TOKEN"] = "0" * 64
+    run = nodes.train("--run-dir", str(tmp_path / "run"), environment=environment)
+    submit = ("ray", "job", "submit", "--address", nodes.dashboard, "--", "echo", "a stranger was let in")
+    job = nodes.run(*submit, environment=environment, cwd=tmp_path)
+    code, output = run.finished()
+    assert code == 2 and "launch.py train: ray.address" in output and "Traceback" not in output, output
+    assert ("in RAY_AUTH_TOKEN?" if token == "wrong" else "set RAY_AUTH_TOKEN_PATH") in output
+    code, output = job.finished()
+    assert code != 0 and "let in\n" not in output
+    assert "Authentication" in output
+
+
+def test_a_node_that_lacks_the_environment_is_named_before_anything_runs(
+    nodes: RayNodes, tmp_path: Path
+) -> None:
+    bare = nodes.add(bare=True)
+    code, output = nodes.train("--run-dir", str(tmp_path / "run"), *DYING).finished()
+    bare.end()
+    nodes.nodes.remove(bare)
+    assert code == 2 and "actors cannot run on every node" in output, output
+    named = [line for line in output.splitlines() if "dying_env" in line and ", node " in line]
+    assert len(named) == 1, output
+    assert not (tmp_path / "run" / "metrics.jsonl").exists() or not read_metrics(tmp_path / "run")
+
+
+def test_a_run_tells_why_an_actor_died_and_goes_on_without_a_node_and_with_a_new_one(
+    nodes: RayNodes, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    run = nodes.train(
+        *("--run-dir", str(run_dir), "--total-steps", "100000000", "--log-interval-s", "0.2", *DYING)
+    )
+
+    def steps() -> int:
+        return read_metrics(run_dir)[-1]["global_step"]
+
+    def restarts() -> int:
+        return read_metrics(run_dir)[-1]["faults/actor_restarts"]
+
+    def learned(more: int = 2000) -> None:
+        before = steps()
+        wait_until(lambda: steps() > before + more)
+
+    wait_until(lambda: run.process.poll() is not None or _logs(run_dir) > 1)
+    second = nodes.nodes[-1]
+    wait_until(lambda: (len(_workers(nodes.head)), len(_workers(second))) == (1, 1))
+
+    nodes.order.write_text("the emulator says goodbye")
+    wait_until(lambda: restarts() == 1)
+    assert "failed, a new incarnation starts" in run.output, run.output
+    assert "Worker exit type: SYSTEM_ERROR" in run.output
+    assert "    the emulator says goodbye" in run.output and "dying_env.py" in run.output
+    learned()
+
+    second.end()
+    wait_until(lambda: "was lost with its node" in run.output)
+    learned()
+    wait_until(lambda: "waits for a place: the cluster has 1 CPUs on 1 node, 0 of them free" in run.output)
+    learned()
+    nodes.add()
+    wait_until(lambda: run.output.count("is placed on") == 2)
+    wait_until(lambda: restarts() == 2)
+    learned()
+    wait_until(lambda: len(_workers(nodes.nodes[-1])) == 1)
+    run.process.send_signal(signal.SIGTERM)
+    code, output = run.finished()
+    assert code == 0 and "stopped by SIGTERM" in output, output
+    assert load_latest(run_dir / "checkpoints").step == steps()
+
+
+def _logs(run_dir: Path) -> int:
+    return len(read_metrics(run_dir)) if (run_dir / "metrics.jsonl").exists() else 0
