@@ -174,7 +174,6 @@ def test_the_token_is_nowhere_to_be_seen(composition: Composition) -> None:
     seen = composition.run("docker", "inspect", *composition.containers())
     seen += composition.run("docker", "history", "--no-trunc", "evertrace")
     seen += composition.compose("logs") + composition.compose("config")
-    assert RUN_DIR not in seen or token not in seen
     assert token not in seen
     for path in composition.docker.iterdir():
         assert path.is_dir() or token.encode() not in path.read_bytes(), path
@@ -185,6 +184,7 @@ def test_the_dashboard_asks_for_the_token(composition: Composition) -> None:
     with pytest.raises(HTTPError) as refused:
         urlopen(nodes, timeout=20)
     assert refused.value.code == 401
+    refused.value.close()
     asked = Request(nodes, headers={"Authorization": f"Bearer {composition.token()}"})
     with urlopen(asked, timeout=20) as answer:
         assert answer.status == 200
