@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -67,7 +68,12 @@ def start_ray() -> None:
 def joined_cpus(needed: int | None) -> int:
     """Waits for actor containers; the CPUs they offer (docker/wait_for_cpus.py)."""
     command = [sys.executable, "docker/wait_for_cpus.py", f"127.0.0.1:{PORT}", str(needed or 0)]
-    return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1])
+    waited = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    offered = re.search(r"^offered (\d+)$", waited.stdout, re.MULTILINE)  # Ray may print lines of its own
+    if waited.returncode != 0 or offered is None:
+        print(waited.stdout, file=sys.stderr)
+        raise SystemExit("head: Ray's head node did not say which actor containers have joined")
+    return int(offered[1])
 
 
 def names_actors(arguments: list[str]) -> bool:

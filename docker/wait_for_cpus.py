@@ -1,4 +1,4 @@
-"""Waits until the nodes of a Ray cluster offer enough CPUs; prints how many, on the last line.
+"""Waits until the nodes of a Ray cluster offer enough CPUs; prints `offered N`.
 
 python docker/wait_for_cpus.py ADDRESS NEEDED      NEEDED 0: as many as there are when no more come
 """
@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
-SETTLED_S = 10.0
+SETTLED_S = 15.0
 """Without a new CPU for so long, no more are thought to come."""
 REMIND_S = 30.0
 """Seconds between two lines about what is waited for."""
@@ -46,7 +46,8 @@ def main(address: str, needed: int) -> None:
     import ray
 
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    print(wait(needed, lambda: int(ray.cluster_resources().get("CPU", 0))))
+    cpus = wait(needed, lambda: int(ray.cluster_resources().get("CPU", 0)))
+    print(f"offered {cpus}", flush=True)
     ray.shutdown()
 
 
