@@ -58,12 +58,12 @@ from learner.loop import StopFlag, TrainLoop
 from learner.metrics_file import SinkError
 from learner.pretrained import load_encoder
 from learner.progress import ProgressView
-from learner.publish import make_publisher
+from learner.publish import PublishError, make_publisher
 from learner.run_dir import RunDir, RunDirError, code_version
 from learner.sinks import MultiSink, open_sinks
 
 BAD_INPUT = (ConfigError, EnvError, RunDirError)
-FAILURES = (FleetError, LearnerError, CheckpointError, SinkError, VideoError)
+FAILURES = (FleetError, PublishError, LearnerError, CheckpointError, SinkError, VideoError)
 
 
 def train(arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,13 +64,23 @@ def is_lost(node_id: str) -> bool:
     return not _nodes()[node_id]["Alive"]
 
 
+def lost_node(error: Exception, home: Identity | None) -> str | None:
+    """The id of the dead node that took an actor with it; None if the actor failed by itself.
+
+    An actor that had no time to say where it lived: Ray's error names the node.
+    """
+    named = re.search(r"node has died\. Node Id: (\w+)", str(error))
+    node_id = home.node_id if home is not None else named.group(1) if named else None
+    return node_id if node_id is not None and is_lost(node_id) else None
+
+
 def room() -> str:
     """How many CPUs the cluster has and how many are free, in words."""
     total = int(ray.cluster_resources().get("CPU", 0))
     free = int(ray.available_resources().get("CPU", 0))
     count = sum(node["Alive"] for node in _nodes().values())
-    nodes = f"{count} node" + "s" * (count != 1)
-    return f"the cluster has {total} CPUs on {nodes}, {free} of them free"
+    cpus, nodes = f"{total} CPU" + "s" * (total != 1), f"{count} node" + "s" * (count != 1)
+    return f"the cluster has {cpus} on {nodes}, {free} of them free"
 
 
 def _on(node_id: str) -> dict[str, Any]:

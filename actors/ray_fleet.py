@@ -27,7 +27,7 @@ import ray.exceptions
 from numpy.typing import NDArray
 
 from actors.fleet import FleetCounters, FleetError, incarnations
-from actors.nodes import Identity, is_lost, last_words, node_name, room
+from actors.nodes import Identity, last_words, lost_node, node_name, room
 from actors.rollout import Rollout
 from actors.weights import WeightSource
 from actors.worker import RolloutWorker
@@ -193,10 +193,11 @@ class RayFleet:
         worker.pending.clear()
         ray.kill(worker.handle, no_restart=True)
         home = _home(worker)
-        where = "" if home is None else f" on {node_name(home.node_id)}"
-        if home is not None and is_lost(home.node_id):
-            _say(f"actor {actor_id} was lost with its node{where[3:]}; a new incarnation starts elsewhere")
+        lost = lost_node(error, home)
+        if lost is not None:
+            _say(f"actor {actor_id} was lost with its node {node_name(lost)}; a new incarnation starts")
         else:
+            where = "" if home is None else f" on {node_name(home.node_id)}"
             worker.failures += 1
             report = self._report(error, home)
             if worker.failures >= self._limits.max_consecutive_failures:

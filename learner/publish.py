@@ -9,6 +9,13 @@ from torch import nn
 
 from actors.weights import WeightSnapshot, WeightSource
 
+PUBLISH_TIMEOUT_S = 10.0
+PUBLISH_ATTEMPTS = 3
+
+
+class PublishError(RuntimeError):
+    """The actors cannot be given new weights. The message carries Ray's own error."""
+
 
 def snapshot(policy: nn.Module, version: int) -> WeightSnapshot:
     """A copy of the policy's parameters in host memory."""
@@ -73,10 +80,16 @@ class RayWeightSource:
 
 
 class RayPublisher:
-    """Weights through Ray's object store. Ray must be initialised."""
+    """Weights through Ray's object store. Ray must be initialised.
+
+    Publishing never holds the learner up for long: where a whole job is ended at once, Ray may be gone before
+    the learner, which still has a checkpoint to write. Weights that the board did not take are told of, and
+    the third time in a row is a PublishError.
+    """
 
     def __init__(self) -> None:
         import ray  # a machine without Ray still trains inline
+        import ray.exceptions
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._ray: Any = ray
@@ -84,11 +97,24 @@ class RayPublisher:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board: Any = ray.remote(_Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here)
         self._board = board.remote()
+        self._ray.get(self._board.newest.remote(0))  # up: no publication counts its start
+        self._failures = 0
         self.source: WeightSource = RayWeightSource(self._board)
 
     def publish(self, policy: nn.Module, version: int) -> None:
         reference = self._ray.put(snapshot(policy, version))
-        self._ray.get(self._board.post.remote(version, [reference]))
+        posted = self._board.post.remote(version, [reference])
+        try:
+            self._ray.get(posted, timeout=PUBLISH_TIMEOUT_S)
+        except (self._ray.exceptions.RayError, self._ray.exceptions.GetTimeoutError) as error:
+            self._failures += 1
+            if self._failures == PUBLISH_ATTEMPTS:
+                raise PublishError(
+                    f"weights could not be published {PUBLISH_ATTEMPTS} times: {error}"
+                ) from error
+            print(f"the weights of update {version} were not published: {error}", flush=True)
+        else:
+            self._failures = 0
 
     def close(self) -> None:
         self._ray.kill(self._board, no_restart=True)

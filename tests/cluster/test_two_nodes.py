@@ -111,25 +111,31 @@ def test_a_run_tells_why_an_actor_died_and_goes_on_without_a_node_and_with_a_new
 
     wait_until(lambda: run.process.poll() is not None or _logs(run_dir) > 1)
     second = nodes.nodes[-1]
-    wait_until(lambda: (len(_workers(nodes.head)), len(_workers(second))) == (1, 1))
+
+    def spread() -> bool:
+        return [len(_workers(node)) for node in (nodes.head, nodes.nodes[-1])] == [1, 1]
+
+    wait_until(spread)
 
     nodes.order.write_text("the emulator says goodbye")
     wait_until(lambda: restarts() == 1)
     assert "failed, a new incarnation starts" in run.output, run.output
     assert "Worker exit type: SYSTEM_ERROR" in run.output
     assert "    the emulator says goodbye" in run.output and "dying_env.py" in run.output
+    wait_until(lambda: "is placed on" in run.output)
     learned()
+    assert spread()
 
     second.end()
     wait_until(lambda: "was lost with its node" in run.output)
     learned()
-    wait_until(lambda: "waits for a place: the cluster has 1 CPUs on 1 node, 0 of them free" in run.output)
+    wait_until(lambda: "waits for a place: the cluster has 1 CPU on 1 node, 0 of them free" in run.output)
     learned()
     nodes.add()
     wait_until(lambda: run.output.count("is placed on") == 2)
     wait_until(lambda: restarts() == 2)
     learned()
-    wait_until(lambda: len(_workers(nodes.nodes[-1])) == 1)
+    assert spread()
     run.process.send_signal(signal.SIGTERM)
     code, output = run.finished()
     assert code == 0 and "stopped by SIGTERM" in output, output
