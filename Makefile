@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 MIRROR := build/procgen-mirror
 MIRROR_PINS := procgen-mirror==0.10.7 gym3==0.3.3 gym==0.26.2
 
-.PHONY: help train demo test test-docker lint bench clean system-deps
+.PHONY: help train demo test test-docker test-slurm lint bench clean system-deps
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make demo    exact RTRL against TBPTT on a task of memory: runs/demo/summary.md and a figure"
 	@echo "make test    run the test suite"
 	@echo "make test-docker   build the image and train in containers: needs a Docker engine; minutes"
+	@echo "make test-slurm   run the SLURM script in a SLURM of one node: needs root, slurm-wlm and munge; minutes"
 	@echo "make lint    ruff, pyright and the import contracts"
 	@echo "make bench   measure throughput against the ceiling of this machine"
 	@echo "make system-deps   as root (Debian, Ubuntu): Qt 5, which envpool draws ProcGen with; docker-compose"
@@ -37,6 +38,9 @@ test: $(STAMP) $(MIRROR)/.installed
 
 test-docker: $(STAMP)
 	EVERTRACE_TEST_DOCKER=1 $(BIN)/python -m pytest -v -rfEs tests/docker $(ARGS)
+
+test-slurm: $(STAMP)
+	EVERTRACE_TEST_SLURM=1 $(BIN)/python -m pytest -v -rfEs tests/cluster/test_slurm.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check

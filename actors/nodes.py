@@ -23,7 +23,7 @@ from envs.make import check_env
 from envs.spec import EnvError
 
 LAST_LINES = 30
-LOG_TIMEOUT_S = 10.0
+LOG_TIMEOUT_S = 5.0
 RAY_MARKS = ("job_id:", "actor_name:", "task_name:")
 
 # The same version on every node that has it: what pickles, and what decides how an env behaves.

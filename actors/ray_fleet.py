@@ -35,6 +35,8 @@ from configs.schema import Config
 
 NOTICE_S = 10.0
 """After so long without a CPU it is told that an actor waits for one."""
+VERDICT_S = 60.0
+"""So long Ray may take to find out that a node is dead."""
 
 
 @dataclass(slots=True)
@@ -51,6 +53,10 @@ class _Worker:
     """References of the rollouts asked for, oldest first."""
     waiting_since: float = 0.0
     """When the present part of its life, or the oldest unfinished request, began (monotonic seconds)."""
+    doubt: Exception | None = None
+    """The connection broke, with this error; Ray does not know yet whether the process or its node died."""
+    verdict: Any = None
+    """Reference of a call that then fails with the cause."""
     failures: int = 0
     """In a row, without a rollout between."""
     told_waiting: bool = False
@@ -97,10 +103,7 @@ class RayFleet:
             self._look_after_all()  # before a rollout is returned: fast actors must not hide a hanging one
             rest = max(0.0, min(deadline - time.monotonic(), 1.0))
             wanted = [reference for reference, actor_id in self._owner.items() if actor_id not in skip]
-            # One short look at all of them tells the queue's length; a wait only where none is ready.
-            ready, _ = ray.wait(wanted, num_returns=len(wanted), timeout=0)
-            if not ready:
-                ready, _ = ray.wait(wanted, num_returns=1, timeout=rest)
+            ready = self._ready(wanted, rest)
             if ready:
                 self.counters.rollouts_ready = len(ready) - 1
                 rollout = self._take(ready[0])
@@ -111,6 +114,14 @@ class RayFleet:
                 self._bear_starving()
                 return None
 
+    def _ready(self, wanted: list[Any], timeout_s: float) -> list[Any]:
+        if not wanted:  # every actor that may be asked has gone silent
+            time.sleep(timeout_s)
+            return []
+        # One short look at all of them tells the queue's length; a wait only where none is ready.
+        ready, _ = ray.wait(wanted, num_returns=len(wanted), timeout=0)
+        return ready or ray.wait(wanted, num_returns=1, timeout=timeout_s)[0]
+
     def _take(self, reference: Any) -> Rollout | None:
         actor_id = self._owner[reference]
         worker = self._workers[actor_id]
@@ -119,7 +130,7 @@ class RayFleet:
                 ray.get(worker.starting)  # its error is the cause of those after it
             rollout: Any = ray.get(reference)
         except ray.exceptions.RayError as error:
-            self._replace(actor_id, error)
+            self._fail(actor_id, error)
             return None
         del self._owner[reference]
         worker.pending.remove(reference)
@@ -135,7 +146,7 @@ class RayFleet:
             try:
                 self._look_after(actor_id, worker)
             except ray.exceptions.RayError as error:
-                self._replace(actor_id, error)
+                self._fail(actor_id, error)
         late = [actor_id for actor_id in self._waiting() if not self._workers[actor_id].told_waiting]
         if late:
             for actor_id in late:
@@ -148,12 +159,14 @@ class RayFleet:
         return [
             actor_id
             for actor_id, worker in enumerate(self._workers)
-            if worker.identity is None and now - worker.waiting_since > NOTICE_S
+            if worker.identity is None and worker.doubt is None and now - worker.waiting_since > NOTICE_S
         ]
 
     def _look_after(self, actor_id: int, worker: _Worker) -> None:
         waited = time.monotonic() - worker.waiting_since
-        if worker.identity is None:
+        if worker.doubt is not None:
+            self._await_verdict(actor_id, worker, worker.doubt, waited)
+        elif worker.identity is None:
             if _is_done(worker.placing):
                 home: Identity = ray.get(worker.placing)
                 worker.identity, worker.waiting_since = home, time.monotonic()
@@ -185,12 +198,40 @@ class RayFleet:
                 f"{room()}. Add nodes, or ask for fewer with --num-actors"
             )
 
-    def _replace(self, actor_id: int, error: Exception) -> None:
+    def _fail(self, actor_id: int, error: Exception) -> None:
+        """Replaces an actor; one that went silent only when it is known why, while the others go on."""
         worker = self._workers[actor_id]
-        self.counters.actor_restarts += 1
+        self._disown(worker)
+        if isinstance(error, ray.exceptions.ActorUnavailableError):
+            worker.doubt, worker.waiting_since = error, time.monotonic()
+            worker.verdict = worker.handle.identity.remote()
+        else:
+            self._replace(actor_id, error)
+
+    def _await_verdict(self, actor_id: int, worker: _Worker, doubt: Exception, waited: float) -> None:
+        if not _is_done(worker.verdict):
+            return
+        try:
+            ray.get(worker.verdict)  # it lives; but what it was asked for is lost
+        except ray.exceptions.ActorUnavailableError:
+            if waited < VERDICT_S:
+                worker.verdict = worker.handle.identity.remote()
+                return
+        except ray.exceptions.RayError as cause:
+            doubt = cause
+        self._replace(actor_id, doubt)
+
+    def _disown(self, worker: _Worker) -> None:
+        """Its unfinished rollouts are no longer waited for."""
         for reference in worker.pending:
             del self._owner[reference]
         worker.pending.clear()
+
+    def _replace(self, actor_id: int, error: Exception) -> None:
+        worker = self._workers[actor_id]
+        self.counters.actor_restarts += 1
+        self._disown(worker)
+        worker.doubt = worker.verdict = None
         ray.kill(worker.handle, no_restart=True)
         home = _home(worker)
         lost = lost_node(error, home)
