@@ -156,7 +156,7 @@ def test_images_are_built_from_named_files_only() -> None:
     allowed = {line.removeprefix("!").split("/")[0] for line in lines[1:-1]}
     assert allowed == {
         *("actors", "benchmarks", "configs", "docker", "envs", "kernels", "learner"),
-        *("launch.py", "pyproject.toml", "constraints.txt", "LICENSE"),
+        *("*.py", "pyproject.toml", "constraints.txt", "LICENSE"),
     }
     inside = {line for line in lines if line.startswith("!docker")}
     assert inside == {"!docker/*.py", "!docker/deepmind_lab-*.whl"}

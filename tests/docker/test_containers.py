@@ -250,6 +250,8 @@ def test_a_stop_leaves_a_checkpoint_and_the_next_up_goes_on_from_it(composition:
     assert steps == sorted(set(steps))
     after = steps[steps.index(stopped_at) + 1]
     assert after - stopped_at < 10_000
+    said = composition.head("python", "launch.py", "eval", RUN_DIR, "--episodes", "1")
+    assert "return" in said
 
 
 def test_a_learner_that_is_killed_is_back_by_itself(composition: Composition) -> None:
