@@ -302,7 +302,17 @@ def test_import_contracts_hold() -> None:
     ],
 )
 def test_a_broken_contract_is_found(tmp_path: Path, file: str, text: str, kept: bool) -> None:
-    leaves = ("collect", "evaluate", "evaluator", "fleet", "inference", "policy", "worker")
+    leaves = (
+        "collect",
+        "evaluate",
+        "evaluator",
+        "fleet",
+        "inference",
+        "nodes",
+        "policy",
+        "ray_fleet",
+        "worker",
+    )
     files = {f"{package}/__init__.py": "" for package in PACKAGES}
     files |= {f"actors/{leaf}.py": "" for leaf in leaves}
     files |= {"kernels/op.py": "", "envs/make.py": "", "configs/schema.py": ""}
