@@ -1,15 +1,16 @@
-"""How long a copy task each way of credit assignment learns, within a fixed budget on one CPU core.
+"""How far each way of credit assignment learns to copy, within a fixed budget on one CPU core.
 
-    python -m benchmarks.copy_task --lengths 8 16 --seeds 1 2 3 --json FILE
-    python -m benchmarks.copy_task --lengths 50 --credits rtrl --seeds 1
+    python -m benchmarks.copy_task --json FILE                             all cases, three seeds
+    python -m benchmarks.copy_task --cases copy-50 --credits rtrl --seeds 1
 
-Every sequence has the stated length, so a bit returns exactly that many steps later; chunks are shorter
-than that. `rtrl` and `tbptt` start from the same weights and see the same data in the same chunks, with
-an update after each. `SETTINGS` holds the budget of each length; it is the same for both.
+`rtrl` and `tbptt` start from the same weights and see the same data in the same chunks. `CASES` holds the
+budget of each case, the same for both: an update after each chunk, for copy-50 one for a whole sequence.
 
-Length 8 starts from random parameters: what is remembered was learned, and needs credit over the whole
-sequence. The longer ones start from `start_as_timers`, which holds the bits before anything is learned:
-they show that the cell can copy that much and that RTRL trains it, not that truncated credit cannot.
+    copy-8                   8 bits, each back after 8 steps, chunks of 4, from random parameters
+    recall-50, recall-50-6   4 and 6 bits, each back after 50 steps, chunks of 10, from random parameters
+    copy-16, copy-50         every sequence of the stated length, from `start_as_timers`: the bits are held
+                             before anything is learned. RTRL is seen to train that, not to be needed for it
+    counting-50              what the paper's authors released: lengths 1 to 50, no bit need be remembered
 """
 
 from __future__ import annotations
@@ -18,33 +19,55 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks.machine import header
-from learner.copy_task import CopyModel, Credit, accuracy, copy_batch, learn, start_as_timers
+from kernels.cells.elstm import ELSTM
+from learner.copy_data import CopyBatch, copying, counting, delayed
+from learner.copy_task import (
+    CopyModel,
+    Credit,
+    Updates,
+    accuracy,
+    learn,
+    start_as_timers,
+    start_with_spread_memory,
+)
 
 
 @dataclass(frozen=True)
-class Setting:
+class Case:
+    data: Callable[[int, int, int, torch.Generator], CopyBatch]
+    """Of a batch size, the two numbers of `shape`, and a generator."""
+    shape: tuple[int, int]
     hidden_size: int
     learning_rate: float
     span: int
     batches: int
-    timers: bool
-    recurrent_scale: float
-    grad_norm_clipping: float
+    updates: Updates = "chunk"
+    start: Callable[[ELSTM, int], None] | None = None
+    recurrent_scale: float = 1.0
+    grad_norm_clipping: float = 1.0
+
+    def draw(self, batch: int, generator: torch.Generator) -> CopyBatch:
+        return self.data(batch, *self.shape, generator)
 
 
-SETTINGS = {
-    8: Setting(256, 0.02, span=4, batches=800, timers=False, recurrent_scale=1.0, grad_norm_clipping=1.0),
-    16: Setting(
-        256, 0.01, span=4, batches=1500, timers=True, recurrent_scale=0.1, grad_norm_clipping=math.inf
-    ),
-    50: Setting(
-        384, 0.01, span=10, batches=4000, timers=True, recurrent_scale=0.1, grad_norm_clipping=math.inf
+_timers = partial(Case, copying, start=start_as_timers, learning_rate=0.01, grad_norm_clipping=math.inf)
+_spread = partial(Case, start=start_with_spread_memory, span=10)
+CASES = {
+    "copy-8": Case(copying, (8, 8), hidden_size=256, learning_rate=0.02, span=4, batches=800),
+    "recall-50": _spread(delayed, (4, 50), hidden_size=128, learning_rate=0.02, batches=1500),
+    "recall-50-6": _spread(delayed, (6, 50), hidden_size=256, learning_rate=0.01, batches=4000),
+    "counting-50": _spread(counting, (1, 50), hidden_size=64, learning_rate=0.01, batches=1500),
+    "copy-16": _timers((16, 16), hidden_size=256, span=4, batches=700, recurrent_scale=0.1),
+    "copy-50": _timers(
+        (50, 50), hidden_size=512, span=10, batches=2500, recurrent_scale=0.01, updates="sequence"
     ),
 }
 CREDITS: tuple[Credit, ...] = ("rtrl", "tbptt")
@@ -52,67 +75,72 @@ HELD_OUT = 1000
 """Sequences that accuracy is measured on."""
 
 
-def measure(length: int, credit: Credit, seed: int) -> dict[str, object]:
-    setting = SETTINGS[length]
+def measure(name: str, credit: Credit, seed: int) -> dict[str, object]:
+    case = CASES[name]
     torch.manual_seed(seed)
-    model = CopyModel(setting.hidden_size)
-    if setting.timers:
-        start_as_timers(model.core, length)
+    model = CopyModel(case.hidden_size)
+    if case.start is not None:
+        case.start(model.core, case.shape[1])
     started = time.process_time()
     losses = learn(
         model,
-        lengths=(length, length),
+        case.draw,
         credit=credit,
-        span=setting.span,
-        batches=setting.batches,
-        learning_rate=setting.learning_rate,
-        recurrent_scale=setting.recurrent_scale,
-        grad_norm_clipping=setting.grad_norm_clipping,
+        span=case.span,
+        updates=case.updates,
+        batches=case.batches,
+        learning_rate=case.learning_rate,
+        recurrent_scale=case.recurrent_scale,
+        grad_norm_clipping=case.grad_norm_clipping,
         seed=seed,
     )
     seconds = time.process_time() - started
-    held_out = copy_batch(HELD_OUT, length, length, torch.Generator().manual_seed(10_000 + seed))
-    sequences, bits = accuracy(model, held_out)
+    sequences, steps = accuracy(model, case.draw(HELD_OUT, torch.Generator().manual_seed(10_000 + seed)))
     last = losses[-max(1, len(losses) // 20) :]
     return {
-        "length": length,
+        "case": name,
         "credit": credit,
         "seed": seed,
         "sequence_accuracy": sequences,
-        "bit_accuracy": bits,
+        "step_accuracy": steps,
         "loss": sum(last) / len(last),
         "cpu_seconds": round(seconds, 1),
     }
 
 
-def _plain(setting: Setting) -> dict[str, object]:
-    """JSON has no infinity: no clipping is written as null."""
-    clipping = setting.grad_norm_clipping
-    return {**asdict(setting), "grad_norm_clipping": clipping if math.isfinite(clipping) else None}
+def _plain(case: Case) -> dict[str, object]:
+    """For JSON, which has neither functions nor infinity: no clipping is written as null."""
+    clipping = case.grad_norm_clipping
+    return {
+        **asdict(case),
+        "data": case.data.__name__,
+        "start": case.start and case.start.__name__,
+        "grad_norm_clipping": clipping if math.isfinite(clipping) else None,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--lengths", type=int, nargs="+", choices=sorted(SETTINGS), default=[8, 16])
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--credits", nargs="+", choices=CREDITS, default=list(CREDITS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--json", type=Path, help="write the results to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)
     results = []
-    print(f"{'length':>6} {'credit':>7} {'seed':>4} {'sequences':>10} {'bits':>7} {'loss':>7} {'CPU s':>7}")
-    for length in options.lengths:
+    print(f"{'case':>12} {'credit':>7} {'seed':>4} {'sequences':>10} {'steps':>7} {'loss':>7} {'CPU s':>7}")
+    for name in options.cases:
         for credit in options.credits:
             for seed in options.seeds:
-                result = measure(length, credit, seed)
+                result = measure(name, credit, seed)
                 results.append(result)
                 print(
-                    f"{length:6d} {credit:>7} {seed:4d} {result['sequence_accuracy']:10.3f} "
-                    f"{result['bit_accuracy']:7.4f} {result['loss']:7.4f} {result['cpu_seconds']:7.1f}",
+                    f"{name:>12} {credit:>7} {seed:4d} {result['sequence_accuracy']:10.3f} "
+                    f"{result['step_accuracy']:7.4f} {result['loss']:7.4f} {result['cpu_seconds']:7.1f}",
                     flush=True,
                 )
     if options.json is not None:
-        settings = {length: _plain(SETTINGS[length]) for length in options.lengths}
+        settings = {name: _plain(CASES[name]) for name in options.cases}
         report = {"machine": header(), "settings": settings, "results": results}
         options.json.write_text(json.dumps(report, indent=2) + "\n")
 

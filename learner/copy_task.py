@@ -1,82 +1,64 @@
 """The copy task: a supervised check that credit reaches back over a whole sequence (the paper's section 4.1).
 
-    input    1 0 1 1 _ _ _ _ _ _        s bits, then blanks
-    target   . . . . 1 0 1 1 . .        the bits again; `.` is not scored
-
-The authors' loader numbers target symbols by first appearance and ignores number 2, which is one of the
-two bits: as released it asks to count the bits, not to remember them. Here the vocabulary is fixed, what
-is not scored has an index of its own, and every recalled bit counts.
+The data is in `learner/copy_data.py`; here are the model, a start that holds many bits, and the training.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kernels.cells.elstm import ELSTM
-
-BLANK = 2
-VOCABULARY = 3
-"""0, 1 and blank."""
-NOT_SCORED = -100
+from learner.copy_data import BLANK, NOT_SCORED, SYMBOLS, CopyBatch
 
 Credit = Literal["rtrl", "tbptt"]
 Updates = Literal["sequence", "chunk"]
-
-
-class CopyBatch(NamedTuple):
-    inputs: Tensor
-    """[T, B] int64 in {0, 1, BLANK}, with T twice the greatest length."""
-    targets: Tensor
-    """[T, B] int64: the bit at a recall step, NOT_SCORED elsewhere."""
-
-
-def copy_batch(batch: int, min_length: int, max_length: int, generator: torch.Generator) -> CopyBatch:
-    """Sequences of uniformly random bits, of lengths uniform in min_length..max_length (the paper: 1..L)."""
-    if not 1 <= min_length <= max_length:
-        raise ValueError(f"lengths {min_length} to {max_length}: give 1 <= min_length <= max_length")
-    lengths = torch.randint(min_length, max_length + 1, (batch,), generator=generator)
-    bits = torch.randint(0, 2, (max_length, batch), generator=generator)
-    steps = torch.arange(2 * max_length).unsqueeze(1)
-    nothing = bits.new_zeros(max_length, batch)
-    inputs = torch.cat([bits, nothing]).where(steps < lengths, BLANK)
-    recalled = torch.cat([bits, nothing]).gather(0, (steps - lengths).clamp(min=0))
-    targets = recalled.where((steps >= lengths) & (steps < 2 * lengths), NOT_SCORED)
-    return CopyBatch(inputs, targets)
+Draw = Callable[[int, torch.Generator], CopyBatch]
+"""A batch of so many fresh sequences."""
 
 
 class CopyModel(nn.Module):
-    """One-hot symbols, an eLSTM of N units, a linear readout."""
+    """One-hot symbols, an eLSTM of N units, a linear readout of 0, 1 or BLANK."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        self.core = ELSTM(VOCABULARY, hidden_size)
-        self.readout = nn.Linear(hidden_size, VOCABULARY)
+        self.core = ELSTM(SYMBOLS, hidden_size)
+        self.readout = nn.Linear(hidden_size, 3)
 
     def features(self, inputs: Tensor) -> Tensor:
-        """[T, B] -> [T, B, VOCABULARY], in the dtype of the weights."""
-        return F.one_hot(inputs, VOCABULARY).to(self.readout.weight.dtype)
+        """[T, B] -> [T, B, SYMBOLS], in the dtype of the weights."""
+        return F.one_hot(inputs, SYMBOLS).to(self.readout.weight.dtype)
+
+
+@torch.no_grad()
+def start_with_spread_memory(core: ELSTM, longest: int) -> None:
+    """Overwrites the forget gates' biases: units that forget within 2 to 2 `longest` steps, evenly in the
+    logarithm (the chrono initialisation of Tallec and Ollivier 2018, with an even spread)."""
+    core.b_f.uniform_(0.0, math.log(2 * longest))
 
 
 @torch.no_grad()
 def start_as_timers(core: ELSTM, longest: int) -> None:
-    """Overwrites the recurrent parameters: each unit reads one bit, at a time of its own up to `longest`.
+    """Overwrites the parameters: each unit reads one bit, at a time of its own up to `longest`.
 
     A unit's state is one number. Near a fixed point it keeps a sum of past bits weighted by powers of one
     real factor, and such sums are so alike that about ten bits can be told apart in the end, whatever N is.
     Here w_f and w_z are strongly negative instead. The state creeps up from 0, as 1 - f starts at
-    1 / (1 + 15 t) and grows with it, and jumps after about t steps. At the top z is no longer saturated:
+    1 / (1 + 20 t) and grows with it, and jumps after about t steps. At the top z is no longer saturated:
     the bit read just then decides where below 0 the state lands, and there f is 1 and holds it.
 
     The first half of the units run on bits and stand still on blanks: they are the memory. The others run
-    on blanks alone: they tell how far the recall is. The readout and its gates are left to learn.
+    on blanks alone: they tell how far the recall is, and only they drive the output gates, by weights so
+    large that a gate opens and shuts several times in a recall. Which bits a gate then lets through, and
+    when, is left to learn; from small weights that takes many times as long.
     """
     N, half = core.output_size, core.output_size // 2
-    core.w_f.fill_(-15.0)
+    core.w_f.fill_(-20.0)
     core.w_z.uniform_(-15.0, -9.0)
     for units in (slice(0, half), slice(half, N)):
         n = units.stop - units.start
@@ -86,17 +68,22 @@ def start_as_timers(core: ELSTM, longest: int) -> None:
         t = torch.cat(
             [torch.logspace(-2, math.log10(5), early), torch.linspace(2.5, 1.15 * longest, n - early)]
         )
-        core.b_z[units] = -core.w_z[units] * top + 0.2 * torch.randn(n)
-        core.b_f[units] = (15 * t).log()
+        core.b_z[units] = -core.w_z[units] * top + 0.1 * torch.randn(n)
+        core.b_f[units] = (20 * t).log()
     first = half // 32  # read the first bit, from state 0
     core.b_z[:first].normal_(-0.7, 0.3)
     core.b_f[:first] = -2.0
+    core.b_z[first : 2 * first] = -core.w_z[first : 2 * first] * 0.43 + 0.1 * torch.randn(first)
+    core.b_f[first : 2 * first] = 0.0  # and the second, from the state 0.5
     core.W_z.zero_()
     core.W_z[:, 0] = 0.35 * torch.randn(N).sign()
     core.W_z[:, 1] = -core.W_z[:, 0]
     core.W_f.zero_()
-    core.W_f[:half, BLANK] = 30.0
+    core.W_f[:half, BLANK:] = 30.0
     core.W_f[half:, :BLANK] = 30.0
+    memory, clocks = core.output_gate.weight[:, SYMBOLS:].chunk(2, dim=1)
+    memory.zero_()
+    clocks.normal_(0.0, 2.0)
 
 
 def train_on(
@@ -109,12 +96,12 @@ def train_on(
     updates: Updates = "chunk",
     grad_norm_clipping: float = 1.0,
 ) -> float:
-    """Reads one batch in chunks of `span` steps and learns from it; returns the loss a recalled bit (nats).
+    """Reads one batch in chunks of `span` steps and learns from it; returns the loss a scored step (nats).
 
     credit: `rtrl` carries the trace from chunk to chunk, `tbptt` cuts credit there. Full BPTT is `tbptt`
     with a span of the whole sequence.
     updates: `sequence` adds the gradients of all chunks up and steps once: RTRL is then exact, and equals
-    BPTT. `chunk` steps after each chunk with a recalled bit (online, with span 1 after each symbol): the
+    BPTT. `chunk` steps after each chunk with a scored step (online, with span 1 after each symbol): the
     trace is then carried under weights that have moved since.
     """
     T, B = data.inputs.shape
@@ -122,7 +109,7 @@ def train_on(
     state, trace = core.initial_state(B), core.initial_trace(B) if credit == "rtrl" else None
     reset = torch.zeros(T, B, dtype=torch.bool, device=data.inputs.device)
     scored = data.targets != NOT_SCORED
-    recalled = scored.sum()
+    count = scored.sum()
     total = 0.0
     optimizer.zero_grad()
     for start in range(0, T, span):
@@ -137,18 +124,18 @@ def train_on(
             logits.flatten(0, 1), data.targets[chunk].flatten(), ignore_index=NOT_SCORED, reduction="sum"
         )
         total += float(summed.detach())
-        (summed / (recalled if updates == "sequence" else here)).backward()
+        (summed / (count if updates == "sequence" else here)).backward()
         if updates == "chunk":
             _step(model, optimizer, grad_norm_clipping)
     if updates == "sequence":
         _step(model, optimizer, grad_norm_clipping)
-    return total / int(recalled)
+    return total / int(count)
 
 
 def learn(
     model: CopyModel,
+    draw: Draw,
     *,
-    lengths: tuple[int, int],
     credit: Credit,
     span: int,
     updates: Updates = "chunk",
@@ -159,8 +146,8 @@ def learn(
     grad_norm_clipping: float = 1.0,
     seed: int = 1,
 ) -> list[float]:
-    """Trains by Adam, its rate falling linearly to 0, on fresh sequences of these (least, greatest) lengths.
-    The recurrent parameters learn at `recurrent_scale` times the rate. Returns the loss of each batch."""
+    """Trains by Adam, its rate falling linearly to 0, on fresh sequences. The recurrent parameters learn at
+    `recurrent_scale` times the rate. Returns the loss of each batch."""
     generator = torch.Generator().manual_seed(seed)
     recurrent = model.core.recurrent_parameters()
     others = [*model.core.output_gate.parameters(), *model.readout.parameters()]
@@ -170,7 +157,7 @@ def learn(
     for index in range(batches):
         for group, scale in zip(optimizer.param_groups, scales, strict=True):
             group["lr"] = learning_rate * scale * (1 - index / batches)
-        data = copy_batch(batch_size, *lengths, generator)
+        data = draw(batch_size, generator)
         loss = train_on(
             model,
             optimizer,
@@ -192,7 +179,7 @@ def _step(model: CopyModel, optimizer: torch.optim.Optimizer, grad_norm_clipping
 
 @torch.no_grad()
 def accuracy(model: CopyModel, data: CopyBatch) -> tuple[float, float]:
-    """Share of sequences with every bit recalled, and share of bits recalled."""
+    """Share of sequences with every scored step right, and share of such steps right."""
     T, B = data.inputs.shape
     reset = torch.zeros(T, B, dtype=torch.bool, device=data.inputs.device)
     h, _, _ = model.core.unroll(model.features(data.inputs), model.core.initial_state(B), reset)

@@ -104,7 +104,10 @@ def test_the_pins_are_what_is_installed() -> None:
     assert {name: v for name, v in installed.items() if name in pinned and pinned[name] != v} == {}
 
 
-@pytest.mark.parametrize("target", ["help", "train", "demo", "test", "lint", "bench", "system-deps", "clean"])
+@pytest.mark.parametrize(
+    "target",
+    ["help", "train", "demo", "test", "lint", "bench", "system-deps", "test-docker", "test-slurm", "clean"],
+)
 def test_make_knows(target: str) -> None:
     result = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
