@@ -75,9 +75,11 @@ def test_a_node_that_lacks_the_environment_is_named_before_anything_runs(
     nodes: RayNodes, tmp_path: Path
 ) -> None:
     bare = nodes.add(bare=True)
-    code, output = nodes.train("--run-dir", str(tmp_path / "run"), *DYING).finished()
-    bare.end()
-    nodes.nodes.remove(bare)
+    try:
+        code, output = nodes.train("--run-dir", str(tmp_path / "run"), *DYING).finished()
+    finally:
+        bare.end()
+        nodes.nodes.remove(bare)
     assert code == 2 and "actors cannot run on every node" in output, output
     named = [line for line in output.splitlines() if "dying_env" in line and ", node " in line]
     assert len(named) == 1, output
