@@ -2,7 +2,7 @@
 # PYTHON=... chooses the interpreter of a new .venv; ARGS=... goes to `make train`, `demo` and `bench` as it stands.
 
 PYTHON ?= python3.11 python3.12 python3
-EXTRAS := ray,atari,procgen,popgym,minigrid,mujoco,wandb,plot,test
+EXTRAS := ray,atari,procgen,popgym,minigrid,mujoco,vizdoom,wandb,plot,test
 ARGS ?=
 
 VENV := .venv

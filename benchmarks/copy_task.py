@@ -67,7 +67,7 @@ CASES = {
     "counting-50": _spread(counting, (1, 50), hidden_size=64, learning_rate=0.01, batches=1500),
     "copy-16": _timers((16, 16), hidden_size=256, span=4, batches=700, recurrent_scale=0.1),
     "copy-50": _timers(
-        (50, 50), hidden_size=512, span=10, batches=2500, recurrent_scale=0.01, updates="sequence"
+        (50, 50), hidden_size=512, span=10, batches=2500, recurrent_scale=0.03, updates="sequence"
     ),
 }
 CREDITS: tuple[Credit, ...] = ("rtrl", "tbptt")

@@ -8,7 +8,11 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 from tests.cluster.ray_nodes import ROOT, Process, free_port
 from tests.integration.cli import wait_until
@@ -94,7 +98,24 @@ class Slurm:
         shown = self.run("scontrol", "--oneliner", "show", "job", job)
         return next(word for word in shown.split() if word.startswith("JobState=")).partition("=")[2]
 
+    def _processes(self) -> Iterator[psutil.Process]:
+        """Everything that descends from the daemons, jobs too, which outlive them."""
+        for process in psutil.process_iter(["environ"]):
+            if (process.info["environ"] or {}).get("SLURM_CONF") == self.environment["SLURM_CONF"]:
+                yield process
+
+    def _jobs(self) -> list[str]:
+        return self.run("squeue", "--noheader", "--format=%A", check=False).split()
+
     def close(self) -> None:
+        for process in self._processes():  # of a job that a failed test has left; its slurmstepd then ends
+            if process.name() not in DAEMONS:
+                process.kill()
+        self.run("scancel", "--me", check=False)
+        deadline = time.monotonic() + 60
+        while (jobs := self._jobs()) and time.monotonic() < deadline:
+            time.sleep(0.5)
         for process in reversed(self._started):
             process.end()
         self._folder.cleanup()
+        assert not jobs, f"SLURM did not end the jobs {jobs}"
