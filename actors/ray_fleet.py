@@ -17,9 +17,7 @@ lost with a whole node is not counted as one.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -28,6 +26,7 @@ from numpy.typing import NDArray
 
 from actors.fleet import FleetCounters, FleetError, incarnations
 from actors.nodes import Identity, last_words, lost_node, node_name, room
+from actors.ray_slot import Slot, is_done
 from actors.rollout import Rollout
 from actors.weights import WeightSource
 from actors.worker import RolloutWorker
@@ -39,31 +38,6 @@ VERDICT_S = 60.0
 """So long Ray may take to find out that a node is dead."""
 
 
-@dataclass(slots=True)
-class _Worker:
-    """One actor slot of the fleet: its present Ray handle and what it owes."""
-
-    handle: Any
-    placing: Any = None
-    """Reference of its Identity, which is done once it has a CPU and a process."""
-    identity: Identity | None = None
-    starting: Any = None
-    """Reference that is done once its environments are up; None from then on."""
-    pending: deque[Any] = field(default_factory=deque)
-    """References of the rollouts asked for, oldest first."""
-    waiting_since: float = 0.0
-    """When the present part of its life, or the oldest unfinished request, began (monotonic seconds)."""
-    doubt: Exception | None = None
-    """The connection broke, with this error; Ray does not know yet whether the process or its node died."""
-    verdict: Any = None
-    """Reference of a call that then fails with the cause."""
-    failures: int = 0
-    """In a row, without a rollout between."""
-    told_waiting: bool = False
-    replaced: bool = False
-    """Where it is placed is told of one that was lost, and of one that was told to wait."""
-
-
 class RayFleet:
     """One Ray worker an actor. Ray must be initialised; `source` must be picklable."""
 
@@ -73,7 +47,7 @@ class RayFleet:
         self._source = source
         self._rng = incarnations(config.seed, start_step)
         self.counters = FleetCounters()
-        self._workers = [_Worker(None) for _ in range(config.num_actors)]
+        self._workers = [Slot(None) for _ in range(config.num_actors)]
         self._owner: dict[Any, int] = {}
         self._starved_since: float | None = None
         for actor_id in range(config.num_actors):
@@ -162,26 +136,26 @@ class RayFleet:
             if worker.identity is None and worker.doubt is None and now - worker.waiting_since > NOTICE_S
         ]
 
-    def _look_after(self, actor_id: int, worker: _Worker) -> None:
+    def _look_after(self, actor_id: int, worker: Slot) -> None:
         waited = time.monotonic() - worker.waiting_since
         if worker.doubt is not None:
             self._await_verdict(actor_id, worker, worker.doubt, waited)
         elif worker.identity is None:
-            if _is_done(worker.placing):
+            if is_done(worker.placing):
                 home: Identity = ray.get(worker.placing)
                 worker.identity, worker.waiting_since = home, time.monotonic()
                 if worker.told_waiting or worker.replaced:
                     _say(f"actor {actor_id} is placed on {node_name(home.node_id)}")
                 worker.told_waiting = worker.replaced = False
         elif worker.starting is not None:
-            if _is_done(worker.starting):
+            if is_done(worker.starting):
                 ray.get(worker.starting)
                 worker.starting, worker.waiting_since = None, time.monotonic()
             elif waited > self._limits.start_timeout_s:
                 limit = f"ray.start_timeout_s = {self._limits.start_timeout_s:g}"
                 self._replace(actor_id, TimeoutError(f"its environments were not up within {limit}"))
         elif waited > self._limits.rollout_timeout_s:
-            if _is_done(worker.pending[0]):
+            if is_done(worker.pending[0]):
                 worker.waiting_since = time.monotonic()
             else:
                 limit = f"ray.rollout_timeout_s = {self._limits.rollout_timeout_s:g}"
@@ -208,8 +182,8 @@ class RayFleet:
         else:
             self._replace(actor_id, error)
 
-    def _await_verdict(self, actor_id: int, worker: _Worker, doubt: Exception, waited: float) -> None:
-        if not _is_done(worker.verdict):
+    def _await_verdict(self, actor_id: int, worker: Slot, doubt: Exception, waited: float) -> None:
+        if not is_done(worker.verdict):
             return
         try:
             ray.get(worker.verdict)  # it lives; but what it was asked for is lost
@@ -221,7 +195,7 @@ class RayFleet:
             doubt = cause
         self._replace(actor_id, doubt)
 
-    def _disown(self, worker: _Worker) -> None:
+    def _disown(self, worker: Slot) -> None:
         """Its unfinished rollouts are no longer waited for."""
         for reference in worker.pending:
             del self._owner[reference]
@@ -233,7 +207,7 @@ class RayFleet:
         self._disown(worker)
         worker.doubt = worker.verdict = None
         ray.kill(worker.handle, no_restart=True)
-        home = _home(worker)
+        home = worker.home
         lost = lost_node(error, home)
         if lost is not None:
             _say(f"actor {actor_id} was lost with its node {node_name(lost)}; a new incarnation starts")
@@ -274,20 +248,6 @@ class RayFleet:
     def close(self) -> None:
         for worker in self._workers:
             ray.kill(worker.handle, no_restart=True)
-
-
-def _is_done(reference: Any) -> bool:
-    return bool(ray.wait([reference], timeout=0)[0])
-
-
-def _home(worker: _Worker) -> Identity | None:
-    """Where a failed actor lived; None if it never got so far as to say."""
-    if worker.identity is None and _is_done(worker.placing):
-        try:
-            return ray.get(worker.placing)
-        except ray.exceptions.RayError:  # the failure itself, which is being reported
-            return None
-    return worker.identity
 
 
 def _actors(actor_ids: list[int]) -> str:

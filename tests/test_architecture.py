@@ -31,6 +31,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "ray": (
         "actors/worker.py",
         "actors/ray_fleet.py",
+        "actors/ray_slot.py",
         "actors/nodes.py",
         "actors/evaluator.py",
         "actors/cluster.py",
