@@ -212,7 +212,7 @@ def test_without_the_token_nobody_gets_in(
 def test_training_goes_on_while_an_actor_container_is_gone(composition: Composition) -> None:
     victim = composition.containers("actor")[0]
     composition.run("docker", "kill", victim)
-    wait_until(lambda: "failed, a new incarnation starts" in composition.logs())
+    wait_until(lambda: "was lost with its node" in composition.logs())
     here = composition.step()
     wait_until(lambda: composition.step() > here + 5_000)
     assert composition.metrics()[-1]["faults/actor_restarts"] >= 1
