@@ -126,9 +126,13 @@ class WandbSink:
             raise SinkError(f"W&B did not take the video {path}: {error!r}") from error
 
     def close(self, exit_code: int = 0) -> None:
-        try:
-            if self._log_checkpoint:
+        if self._log_checkpoint:
+            try:
                 self._write_checkpoint()
+            except Exception as error:  # as above; the checkpoint is on disk, and the run must still be ended
+                self.errors += 1
+                _log.warning("W&B did not take the last checkpoint (%r)", error)
+        try:
             self._run.finish(exit_code=exit_code)
             self._teardown()  # waits for the helper process: only then are all rows in the file
         except Exception as error:  # as above; the run itself is over and whole on disk

@@ -6,12 +6,9 @@ import dataclasses
 import json
 import math
 import os
-import resource
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,136 +21,11 @@ from learner import checkpoint, sinks
 from learner.metrics import METRICS
 from learner.metrics_file import JsonlSink, SinkError
 from learner.sinks import MultiSink, WandbSink, open_sinks
+from tests.integration.cli import read_metrics
 from tests.learner.wandb_reader import read_history, read_records, run_files
 
 ROOT = Path(sinks.__file__).parents[1]
 KEY = "0123456789abcdef" * 5  # 80 characters, of the form of a real one
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-# --- JSONL -------------------------------------------------------------------------------------
-
-
-def test_jsonl_rows_are_on_disk_at_once(tmp_path: Path) -> None:
-    path, before = tmp_path / "metrics.jsonl", time.time()
-    sink = JsonlSink(path)
-    sink.write(100, {"losses/total": 1.5, "charts/updates": 3})
-    (row,) = rows(path)
-    assert row.pop("wall_time") == pytest.approx(before, abs=60)
-    assert row == {"global_step": 100, "losses/total": 1.5, "charts/updates": 3}
-    sink.write(200, {})
-    assert [row["global_step"] for row in rows(path)] == [100, 200]
-    sink.close()
-    sink.close()
-    assert sink.errors == 0
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_no_sink_takes_what_is_not_finite(tmp_path: Path, value: float) -> None:
-    sink = JsonlSink(tmp_path / "metrics.jsonl")
-    with pytest.raises(SinkError, match=f"metric losses/policy is {value}"):
-        sink.write(100, {"losses/total": 1.0, "losses/policy": value})
-    sink.close()
-    assert (tmp_path / "metrics.jsonl").read_bytes() == b""
-
-
-def test_new_run_refuses_a_file_with_rows(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.touch()
-    sink = JsonlSink(path)
-    sink.write(100, {})
-    sink.close()
-    with pytest.raises(SinkError, match="already has rows"):
-        JsonlSink(path)
-
-
-def test_resume_cuts_later_rows_and_goes_on(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    sink = JsonlSink(path)
-    for step in (100, 200, 300, 400):
-        sink.write(step, {"losses/total": float(step)})
-    sink.close()
-    sink = JsonlSink(path, resume_step=250)
-    sink.write(260, {"losses/total": 0.0})
-    assert [row["global_step"] for row in rows(path)] == [100, 200, 260]
-    sink.close()
-    JsonlSink(path, resume_step=260).close()
-    assert [row["global_step"] for row in rows(path)] == [100, 200, 260], "a row of that very step stays"
-    JsonlSink(path, resume_step=0).close()
-    assert path.read_bytes() == b""
-
-
-def test_resume_without_a_file(tmp_path: Path) -> None:
-    JsonlSink(tmp_path / "metrics.jsonl", resume_step=100).close()
-    assert (tmp_path / "metrics.jsonl").read_bytes() == b""
-
-
-def test_resume_mends_a_last_row_cut_anywhere(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    sink = JsonlSink(path)
-    for step in (100, 200):
-        sink.write(step, {"losses/total": float(step)})
-    sink.close()
-    whole = path.read_bytes()
-    first = whole.index(b"\n") + 1
-    for length in range(first, len(whole)):
-        path.write_bytes(whole[:length])
-        sink = JsonlSink(path, resume_step=200)
-        sink.write(150, {})
-        sink.close()
-        assert [row["global_step"] for row in rows(path)] == [100, 150], length
-    path.write_bytes(whole + bytes(100))  # blocks that a power cut left unwritten read as zeros
-    JsonlSink(path, resume_step=200).close()
-    assert path.read_bytes() == whole
-
-
-def test_resume_refuses_a_file_damaged_in_the_middle(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    text = '{"global_step": 1}\n{"global_st\n{"global_step": 3}\n'
-    path.write_text(text)
-    with pytest.raises(SinkError, match="line 2 is damaged"):
-        JsonlSink(path, resume_step=10)
-    assert path.read_text() == text
-
-
-@contextmanager
-def files_limited_to(size: int) -> Iterator[None]:
-    """Writes past `size` bytes of a file fail with EFBIG, as they fail with ENOSPC on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_full_disk_loses_no_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "metrics.jsonl"
-    sink = JsonlSink(path)
-    sink.write(0, {})
-    size = path.stat().st_size
-    with files_limited_to(size + 10):
-        for step in (100, 200, 300):
-            sink.write(step, {"losses/total": float(step)})
-        assert path.stat().st_size == size + 10, "the disk took a part of the row"
-    assert sink.errors == 3
-    assert [record.message for record in caplog.records if "rows wait in memory" in record.message] == [
-        f"{path} cannot be written ([Errno 27] File too large): rows wait in memory until it can"
-    ]
-    sink.write(400, {})
-    assert [row["global_step"] for row in rows(path)] == [0, 100, 200, 300, 400]
-    sink.close()
-
-
-def test_rows_that_never_could_be_written_are_an_error_at_the_end(tmp_path: Path) -> None:
-    sink = JsonlSink(tmp_path / "metrics.jsonl")
-    with files_limited_to(0):
-        sink.write(100, {})
-        with pytest.raises(SinkError, match="the last rows could not be written"):
-            sink.close()
 
 
 # --- several -----------------------------------------------------------------------------------
@@ -246,7 +118,7 @@ def test_offline_run_holds_every_metric_and_the_config(tmp_path: Path) -> None:
     assert [(metric.glob_name, metric.step_metric) for metric in metrics] == [("*", "global_step")]
     exits = [record.exit.exit_code for record in records if record.WhichOneof("record_type") == "exit"]
     assert exits == [0]
-    assert rows(tmp_path / "metrics.jsonl")[-1].keys() == {"global_step", "wall_time", *row}
+    assert read_metrics(tmp_path)[-1].keys() == {"global_step", "wall_time", *row}
     assert list(tmp_path.rglob("output.log")) == [], "the console is not captured"
 
 
@@ -304,6 +176,18 @@ def test_last_checkpoint_is_an_artifact_of_the_run(tmp_path: Path) -> None:
     step = tmp_path / "checkpoints" / "step_000000000200"
     listed = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
     assert listed == {name: step / name for name in ("meta.json", "tensors.safetensors")}, "no copy is made"
+
+
+def test_a_checkpoint_that_wandb_does_not_take_leaves_the_run_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path / "checkpoints", 1, {"w": torch.ones(1)}, {}, keep_last=1)
+    sink = open_sinks(WandbConfig(log_checkpoint=True), tmp_path, {})
+    monkeypatch.setattr(sinks.checkpoint, "newest", lambda folder: folder / "step_gone")
+    sink.close()
+    assert sink.errors == 1
+    records = read_records(run_files(tmp_path)[0])
+    assert [r.exit.exit_code for r in records if r.WhichOneof("record_type") == "exit"] == [0]
 
 
 @pytest.mark.parametrize("log_checkpoint", [False, True])
@@ -389,4 +273,4 @@ def test_training_outlives_the_death_of_the_wandb_service(tmp_path: Path) -> Non
     assert during == 1 and after == during + 1
     assert done.stderr.count("W&B takes no more metrics") == 1
     assert done.stderr.count("W&B did not end cleanly") == 1
-    assert [row["global_step"] for row in rows(tmp_path / "metrics.jsonl")] == list(range(1, steps + 1))
+    assert [row["global_step"] for row in read_metrics(tmp_path)] == list(range(1, steps + 1))
