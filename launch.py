@@ -124,8 +124,7 @@ def run(config: Config, resumed: RunDir | None, stack: ExitStack) -> int:
     exit_code = 1
     stack.callback(lambda: sink.close(exit_code))
     if config.runtime == "ray":
-        num_workers = config.num_actors + (config.eval.interval_steps > 0)
-        stack.enter_context(ray_session(config.ray, num_workers, config.env))
+        stack.enter_context(ray_session(config.ray, config.num_workers, config.env))
     stop = stop_on_signals(stack)  # after Ray, which sets handlers of its own
     publisher = make_publisher(config.runtime)
     stack.callback(publisher.close)

@@ -116,10 +116,7 @@ def _joined(address: str) -> Iterator[None]:
             f"{where}: no cluster there that lets us in ({error}). Is it the address of a Ray head, and is "
             f"its token the one of this process, {_token_source()}?"
         ) from error
-    except (
-        RuntimeError,
-        ValueError,
-    ) as error:  # another Python or Ray, or no node on this machine
+    except (RuntimeError, ValueError) as error:  # another Python or Ray, or no node on this machine
         raise ConfigError(f"{where}: the cluster cannot be joined: {error}") from error
     try:
         yield

@@ -57,8 +57,9 @@ class RayFleet:
         worker = self._workers[actor_id]
         incarnation = int(self._rng.integers(2**63 - 1))
         # Spread: the loss of a node costs few actors, and the learner's node keeps CPUs for the learner.
-        make: Any = RolloutWorker.options(scheduling_strategy="SPREAD")  # type: ignore[attr-defined]
-        worker.handle = make.remote(self._config_json, self._source, actor_id, incarnation)
+        remote_class: Any = RolloutWorker  # ray.remote has made it one, which no type says
+        spread = remote_class.options(scheduling_strategy="SPREAD")
+        worker.handle = spread.remote(self._config_json, self._source, actor_id, incarnation)
         worker.placing, worker.identity = worker.handle.identity.remote(), None
         worker.starting = worker.handle.start.remote()
         worker.waiting_since = time.monotonic()

@@ -20,6 +20,7 @@ from scipy import stats
 from benchmarks.experiments import Experiment
 from benchmarks.machine import header
 from configs.schema import ConfigError
+from learner.metrics_file import read_rows
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
@@ -82,8 +83,7 @@ def read_curves(runs: Sequence[Finished], experiment: Experiment) -> list[Curve]
         seconds = run.seconds()
         assert seconds is not None, "only finished runs are read"
         windows = []
-        for line in (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+        for row in read_rows(run.folder / "metrics.jsonl"):
             if "charts/episodes" in row:
                 value = experiment.of_return(row["charts/window_return"])
                 windows.append(Window(row["global_step"], value, round(row["charts/episodes"])))

@@ -223,6 +223,11 @@ class Config:
         """Agent steps that one learner batch holds: T * B, dummy steps at episode ends included."""
         return self.unroll_length * self.batch_size
 
+    @property
+    def num_workers(self) -> int:
+        """Ray workers of a run, each on a CPU: the actors, and one for evaluations beside them."""
+        return self.num_actors + (self.eval.interval_steps > 0)
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
 

@@ -38,11 +38,6 @@ def planned(arguments: list[str]) -> Config:
     return tyro.cli(Config, default=preset(arguments[0]), args=arguments[1:], prog="docker/up.sh")
 
 
-def cpus_needed(config: Config) -> int:
-    """An actor takes a CPU of Ray's, and so do evaluations beside the training."""
-    return config.num_actors + (config.eval.interval_steps > 0)
-
-
 def make_token(path: Path) -> None:
     """Writes the cluster's token unless it is there, readable by its owner alone. It appears whole."""
     if path.exists():
@@ -109,17 +104,17 @@ def main(arguments: list[str]) -> int:
             raise ConfigError(f"docker/head.py knows `plan`, not {arguments[0]!r}")
         config = planned(arguments[1:])
         check_env(config.env)
-        print(cpus_needed(config), config.num_actors)
+        print(config.num_workers, config.num_actors)
         return 0
     words = os.environ["TRAIN"].split()
     config = planned(words)
     make_token(Path(os.environ["RAY_AUTH_TOKEN_PATH"]))
     start_ray()
     if names_actors(words):
-        joined_cpus(cpus_needed(config))
+        joined_cpus(config.num_workers)
     else:
         offered = joined_cpus(None)
-        words += ["--num-actors", str(offered - (cpus_needed(config) - config.num_actors))]
+        words += ["--num-actors", str(offered - (config.num_workers - config.num_actors))]
     command = train_command(words, RUNS / (os.environ["RUN"] or words[0]))
     os.execv(sys.executable, [sys.executable, "launch.py", *command, "--ray.address", f"{HEAD}:{PORT}"])
 

@@ -1,6 +1,6 @@
 """The SLURM script, in a real SLURM of one node: what it does before a time limit and after a preemption.
 
-The script's syntax is always checked; the rest is for `make test-slurm`, since it installs nothing itself.
+All but the first is for `make test-slurm`; tests/docker/test_lint.py checks every script's syntax.
 """
 
 from __future__ import annotations
@@ -16,20 +16,13 @@ import pytest
 
 from learner.checkpoint import load_latest
 from tests.cluster.slurm import Slurm, missing
-from tests.integration.cli import read_metrics, wait_until
+from tests.integration.cli import read_metrics, rows_logged, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "cluster" / "train.sbatch"
 OPTED_IN = os.environ.get("EVERTRACE_TEST_SLURM") == "1"
-REASON = missing() if OPTED_IN else "SLURM is tested by `make test-slurm`"
-needs_slurm = pytest.mark.skipif(REASON is not None, reason=f"no SLURM: {REASON}")
-
-
-def test_the_script_is_sound_shell() -> None:
-    subprocess.run(["bash", "-n", str(SCRIPT)], check=True)
-    shellcheck = Path(sys.executable).with_name("shellcheck")
-    done = subprocess.run([str(shellcheck), str(SCRIPT)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+REASON = missing() if OPTED_IN else "opt-in, minutes and a SLURM: make test-slurm"
+needs_slurm = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 
 @pytest.mark.parametrize("arguments", [[], ["runs/x"], ["runs/x", "--total-steps"]])
@@ -54,10 +47,6 @@ def _submit(slurm: Slurm, run_dir: Path, output: Path, *more: str) -> str:
     return slurm.run("sbatch", *options, environment, str(SCRIPT), *train, *more).strip()
 
 
-def _rows(run_dir: Path) -> int:
-    return len(read_metrics(run_dir)) if (run_dir / "metrics.jsonl").exists() else 0
-
-
 def _left_behind(job: str) -> list[str]:
     """Processes and folders of Ray that belong to a job."""
     mark = f"/tmp/evertrace-{job}"
@@ -74,7 +63,7 @@ def test_asked_to_stop_it_saves_and_goes_on_at_the_same_step(slurm: Slurm, tmp_p
     """What --signal=B:TERM@120 sends: a signal to the batch script alone."""
     run_dir, output = tmp_path / "run", tmp_path / "out"
     job = _submit(slurm, run_dir, output, "--total-steps", "100000000")
-    wait_until(lambda: _rows(run_dir) > 2, timeout_s=120)
+    wait_until(lambda: rows_logged(run_dir) > 2, timeout_s=120)
     (token,) = run_dir.glob(".ray-token-*")
     assert token.stat().st_mode & 0o777 == 0o600
     secret = token.read_text().strip()
@@ -103,7 +92,9 @@ def test_preempted_by_force_it_goes_on_from_its_last_checkpoint_to_the_end(
     run_dir, output = tmp_path / "run", tmp_path / "out"
     total = 600_000
     job = _submit(slurm, run_dir, output, "--total-steps", str(total), "--checkpoint.interval-s", "1")
-    wait_until(lambda: _rows(run_dir) > 2 and load_latest(run_dir / "checkpoints").step > 0, timeout_s=120)
+    wait_until(
+        lambda: rows_logged(run_dir) > 2 and load_latest(run_dir / "checkpoints").step > 0, timeout_s=120
+    )
     saved = load_latest(run_dir / "checkpoints").step
     slurm.run("scontrol", "requeue", job)
     wait_until(lambda: slurm.state(job) == "COMPLETED", timeout_s=300)

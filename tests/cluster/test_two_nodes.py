@@ -11,7 +11,7 @@ import pytest
 
 from learner.checkpoint import load_latest
 from tests.cluster.ray_nodes import ROOT, Process, RayNodes
-from tests.integration.cli import read_metrics, wait_until
+from tests.integration.cli import read_metrics, rows_logged, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -104,7 +104,7 @@ def test_a_run_tells_why_an_actor_died_and_goes_on_without_a_node_and_with_a_new
         before = steps()
         wait_until(lambda: steps() > before + more)
 
-    wait_until(lambda: run.process.poll() is not None or _logs(run_dir) > 1)
+    wait_until(lambda: run.process.poll() is not None or rows_logged(run_dir) > 1)
     second = nodes.nodes[-1]
 
     def spread() -> bool:
@@ -135,7 +135,3 @@ def test_a_run_tells_why_an_actor_died_and_goes_on_without_a_node_and_with_a_new
     code, output = run.finished()
     assert code == 0 and "stopped by SIGTERM" in output, output
     assert load_latest(run_dir / "checkpoints").step == steps()
-
-
-def _logs(run_dir: Path) -> int:
-    return len(read_metrics(run_dir)) if (run_dir / "metrics.jsonl").exists() else 0

@@ -12,13 +12,16 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+
+from tests.integration import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESET = "atari_breakout_rtrl_cpu"
@@ -89,7 +92,7 @@ class Composition:
         """All rows of the run's metrics. The head may be stopped."""
         target = self.docker.parent / "metrics.jsonl"
         self.run("docker", "cp", f"{self.containers('head')[0]}:{RUN_DIR}/metrics.jsonl", str(target))
-        return [json.loads(line) for line in target.read_text().splitlines()]
+        return cli.read_metrics(target.parent)
 
     def step(self) -> int:
         return self.metrics()[-1]["global_step"]
@@ -104,11 +107,7 @@ class Composition:
         return self.head("cat", "/token/ray").strip()
 
 
-def wait_until(happened: Callable[[], bool], timeout_s: float = 180.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not happened():
-        assert time.monotonic() < deadline, f"it did not happen within {timeout_s} s"
-        time.sleep(1.0)
+wait_until = partial(cli.wait_until, timeout_s=180.0, interval_s=1.0)
 
 
 @pytest.fixture(scope="module")

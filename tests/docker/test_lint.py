@@ -46,7 +46,7 @@ def test_shell_script(path: Path) -> None:
 
 def test_shell_scripts_are_found() -> None:
     names = {str(path.relative_to(ROOT)) for path in shell_scripts(ROOT)}
-    assert {".ci/run", "docker/up.sh"} <= names
+    assert {".ci/run", "cluster/train.sbatch", "docker/up.sh"} <= names
 
 
 def test_shellcheck_finds_a_fault(tmp_path: Path) -> None:

@@ -66,8 +66,13 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
-def wait_until(happened: Callable[[], bool], timeout_s: float = 60.0) -> None:
+def rows_logged(run_dir: Path) -> int:
+    """0 also where the run has not come so far as to make the file."""
+    return len(read_metrics(run_dir)) if (run_dir / "metrics.jsonl").exists() else 0
+
+
+def wait_until(happened: Callable[[], bool], timeout_s: float = 60.0, interval_s: float = 0.05) -> None:
     deadline = time.monotonic() + timeout_s
     while not happened():
         assert time.monotonic() < deadline, f"it did not happen within {timeout_s} s"
-        time.sleep(0.05)
+        time.sleep(interval_s)
