@@ -42,25 +42,25 @@ from types import FrameType
 import torch
 import tyro
 
-from actors.cluster import check_lasting, ray_session
-from actors.evaluator import make_evaluator
-from actors.fleet import FleetError, make_fleet
+from actors.fleet.cluster import check_lasting, ray_session
+from actors.fleet.fleet import FleetError, make_fleet
+from actors.play.evaluator import make_evaluator
+from actors.play.video import VideoError
 from actors.policy import Policy
-from actors.video import VideoError
 from configs.presets import preset, preset_patterns
 from configs.schema import Config, ConfigError
 from envs.doctor import diagnose, report
 from envs.make import check_env, env_spec, held_out
 from envs.spec import EnvError
-from learner.checkpoint import CheckpointError
 from learner.learner import Learner, LearnerError, resolve_device, seed_everything
 from learner.loop import StopFlag, TrainLoop
-from learner.metrics_file import SinkError
-from learner.pretrained import load_encoder
-from learner.progress import ProgressView
 from learner.publish import PublishError, make_publisher
-from learner.run_dir import RunDir, RunDirError, code_version
-from learner.sinks import MultiSink, open_sinks
+from learner.records.checkpoint import CheckpointError
+from learner.records.metrics_file import SinkError
+from learner.records.pretrained import load_encoder
+from learner.records.progress import ProgressView
+from learner.records.run_dir import RunDir, RunDirError, code_version
+from learner.records.sinks import MultiSink, open_sinks
 
 BAD_INPUT = (ConfigError, EnvError, RunDirError)
 FAILURES = (FleetError, PublishError, LearnerError, CheckpointError, SinkError, VideoError)
@@ -191,10 +191,10 @@ VERBS = {
     "train": train,
     "eval": later("play", "evaluate_run"),
     "enjoy": later("play", "enjoy_run"),
-    "experiment": later("benchmarks.experiment"),
+    "experiment": later("experiments.runner"),
     "bench": later("benchmarks.system"),
-    "plot": later("benchmarks.curves"),
-    "dashboard": later("learner.dashboard"),
+    "plot": later("experiments.curves.curves"),
+    "dashboard": later("learner.records.dashboard"),
     "doctor": doctor,
 }
 

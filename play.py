@@ -8,14 +8,14 @@ import json
 from contextlib import ExitStack
 from pathlib import Path
 
-from actors.evaluate import evaluate
-from actors.film import FilmOptions, film
+from actors.play.evaluate import evaluate
+from actors.play.film import FilmOptions, film
 from actors.policy import Policy
 from configs.schema import Config
 from envs.make import check_env, env_spec, held_out
 from learner.learner import seed_everything
-from learner.run_dir import RunDir
-from learner.sinks import reopen_wandb
+from learner.records.run_dir import RunDir
+from learner.records.sinks import reopen_wandb
 
 
 def _parser(verb: str, description: str, episodes: int) -> argparse.ArgumentParser:

@@ -64,7 +64,7 @@ class Rollout:
     action: NDArray[Any]
     """[T, E] int64 or [T, E, A] float32; a dummy, ignored by the env, where terminated[t] or truncated[t]."""
     behaviour_logits: NDArray[np.float32]
-    """[T, E, P] parameters of the distribution that the action was drawn from (actors/distributions.py)."""
+    """[T, E, P] parameters of the action's distribution (actors/policy/distributions.py)."""
     previous_action: NDArray[Any]
     """[E] or [E, A]: the action before observation 0; without meaning where reset[0]."""
     initial_state: tuple[NDArray[np.float32], ...]

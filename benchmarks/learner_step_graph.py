@@ -16,7 +16,7 @@ from benchmarks.learner_step_case import Rollouts, Size, make_learner
 from kernels.elstm import BankedTrace, ELSTMTrace
 from learner.batcher import Batch
 from learner.learner import Learner
-from learner.loss import Loss, actor_critic_loss
+from learner.objectives.vtrace import Loss, actor_critic_loss
 
 BUDGET_S = 5.0
 WARM_UP = 3

@@ -29,9 +29,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from actors.cluster import ray_session
 from actors.collect import make_collector
-from actors.fleet import make_fleet
+from actors.fleet.cluster import ray_session
+from actors.fleet.fleet import make_fleet
 from actors.inference import LocalInference
 from actors.policy import Policy
 from benchmarks.machine import header

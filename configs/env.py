@@ -83,7 +83,7 @@ class DmlabConfig:
     """A folder of images that some psychlab levels show; `dummy` makes the engine invent some."""
     extra_observations: str = ""
     """Observations besides the image, by the engine's names and comma-separated: INSTR (the instruction),
-    VEL.TRANS and VEL.ROT (velocities), DEBUG.POS.TRANS, ...; envs/dmlab_observations.py has them all."""
+    VEL.TRANS and VEL.ROT (velocities), DEBUG.POS.TRANS, ...: envs/suites/dmlab/observations.py has all."""
 
     def __post_init__(self) -> None:
         for name in ("width", "height", "action_repeat"):

@@ -47,7 +47,7 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         name="atari",
         prefix="ALE/",
-        module="envs.atari",
+        module="envs.suites.atari",
         fields=frozenset(
             {
                 "num_threads",
@@ -62,12 +62,12 @@ SUITES: tuple[Suite, ...] = (
         packages=("ale_py", "gymnasium"),
         install="pip install -c constraints.txt ale-py gymnasium",
     ),
-    Suite(name="cartpole", prefix="cartpole/", module="envs.cartpole"),
-    Suite(name="counting", prefix="counting/", module="envs.counting"),
+    Suite(name="cartpole", prefix="cartpole/", module="envs.suites.cartpole"),
+    Suite(name="counting", prefix="counting/", module="envs.suites.counting"),
     Suite(
         name="memory/tmaze",
         prefix="memory/tmaze",
-        module="envs.memory.tmaze",
+        module="envs.suites.memory.tmaze",
         fields=frozenset(
             {
                 "memory.length_min",
@@ -81,13 +81,13 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         name="memory/copy",
         prefix="memory/copy",
-        module="envs.memory.copy_task",
+        module="envs.suites.memory.copy_task",
         fields=frozenset({"memory.num_cues", "memory.random_phase", "memory.symbols", "memory.delay"}),
     ),
     Suite(
         name="memory/trace_conditioning",
         prefix="memory/trace_conditioning",
-        module="envs.memory.trace_conditioning",
+        module="envs.suites.memory.trace_conditioning",
         fields=frozenset(
             {
                 "memory.interval_min",
@@ -102,7 +102,7 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         name="dmlab",
         prefix="dmlab/",
-        module="envs.dmlab",
+        module="envs.suites.dmlab.env",
         fields=frozenset(
             {
                 "dmlab.width",
@@ -121,13 +121,13 @@ SUITES: tuple[Suite, ...] = (
             "no package index has it; build it with Bazel: git clone https://github.com/google-deepmind/lab, "
             "there `bazel build -c opt --cxxopt=-std=c++17 //python/pip_package:build_pip_package`, then "
             "`PYTHON_BIN_PATH=$(which python3) bazel-bin/python/pip_package/build_pip_package DIR` and "
-            "`pip install DIR/deepmind_lab-*.whl` (envs/dmlab.py lists what the build needs)"
+            "`pip install DIR/deepmind_lab-*.whl` (envs/suites/dmlab/env.py lists what the build needs)"
         ),
     ),
     Suite(
         name="procgen",
         prefix="procgen/",
-        module="envs.procgen",
+        module="envs.suites.procgen.env",
         fields=frozenset(
             {
                 "num_threads",
@@ -142,28 +142,28 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         name="popgym",
         prefix="popgym/",
-        module="envs.popgym",
+        module="envs.suites.popgym",
         packages=("gymnasium", "popgym"),
         install="pip install -c constraints.txt gymnasium popgym",
     ),
     Suite(
         name="minigrid",
         prefix="minigrid/",
-        module="envs.minigrid",
+        module="envs.suites.minigrid",
         packages=("gymnasium", "minigrid"),
         install="pip install -c constraints.txt gymnasium minigrid",
     ),
     Suite(
         name="mujoco",
         prefix="mujoco/",
-        module="envs.mujoco",
+        module="envs.suites.mujoco",
         packages=("gymnasium", "mujoco"),
         install="pip install -c constraints.txt gymnasium mujoco",
     ),
     Suite(
         name="vizdoom",
         prefix="vizdoom/",
-        module="envs.vizdoom",
+        module="envs.suites.vizdoom",
         fields=frozenset({"vizdoom.frame_skip"}),
         packages=("gymnasium", "vizdoom"),
         install="pip install -c constraints.txt gymnasium vizdoom",
@@ -171,7 +171,7 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         name="gymnasium",
         prefix="",
-        module="envs.gym",
+        module="envs.suites.gym.env",
         packages=("gymnasium",),
         install="pip install -c constraints.txt gymnasium",
     ),

@@ -21,10 +21,10 @@ from torch import Tensor
 from actors.policy import Policy, State
 from configs.schema import Config, ConfigError
 from learner.batcher import Batch
-from learner.loss import Loss, actor_critic_loss
+from learner.objectives.vtrace import Loss, actor_critic_loss
 from learner.optimizer import PolicyOptimizer
-from learner.rtrl import Rtrl
-from learner.timing import Stopwatch
+from learner.records.timing import Stopwatch
+from learner.rtrl.rtrl import Rtrl
 
 
 class LearnerError(RuntimeError):
@@ -51,7 +51,7 @@ class Learner:
         return self.config.learning_rate * max(0.0, 1.0 - self.global_step / self.config.total_steps)
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """One gradient step. Returns the metrics of `learner.metrics` that it can tell.
+        """One gradient step. Returns the metrics of `learner.records.metrics` that it can tell.
 
         Raises LearnerError, before any weight moves, where the loss or the gradient is not finite.
         """

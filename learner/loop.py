@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from actors.rollout import Rollout
 from configs.schema import Config
-from learner import checkpoint
 from learner.batcher import Batch, Batcher
-from learner.evaluations import Evaluations, Evaluator
 from learner.learner import Learner
-from learner.metrics import Metrics
 from learner.publish import Publisher
-from learner.sinks import Sink
+from learner.records import checkpoint
+from learner.records.evaluations import Evaluations, Evaluator
+from learner.records.metrics import Metrics
+from learner.records.sinks import Sink
 
 
 class Counters(Protocol):

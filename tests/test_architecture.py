@@ -18,33 +18,36 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("actors", "configs", "envs", "kernels", "learner")
+EVIDENCE = ("benchmarks", "experiments")
 
 ENV_PACKAGES = (
     *("ale_py", "deepmind_lab", "envpool", "gym", "gym3", "gymnasium"),
     *("minigrid", "mujoco", "popgym", "procgen", "vizdoom"),
 )
 
-# The only files that may import a package, in whatever way. The tests and the benchmarks are free.
+# The only files that may import a package, in whatever way. The tests, benchmarks and experiments are
+# free.
 HOMES: dict[str, tuple[str, ...]] = {
-    "wandb": ("learner/sinks.py", "learner/dashboard.py"),
-    "wandb_workspaces": ("learner/dashboard.py",),
+    "wandb": ("learner/records/sinks.py", "learner/records/dashboard.py"),
+    "wandb_workspaces": ("learner/records/dashboard.py",),
     "ray": (
-        "actors/worker.py",
-        "actors/ray_fleet.py",
-        "actors/ray_slot.py",
-        "actors/nodes.py",
-        "actors/evaluator.py",
-        "actors/cluster.py",
+        "actors/fleet/worker.py",
+        "actors/fleet/ray_fleet.py",
+        "actors/fleet/slot.py",
+        "actors/fleet/nodes.py",
+        "actors/play/evaluator.py",
+        "actors/fleet/cluster.py",
         "learner/publish.py",
         "launch.py",
     ),
     "triton": ("kernels/*/triton.py",),
     "tyro": ("launch.py",),
-    "PIL": ("actors/frames.py",),
-    "imageio_ffmpeg": ("actors/video.py",),
-    "rich": ("launch.py", "learner/sinks.py", "learner/progress.py"),
-    **dict.fromkeys(ENV_PACKAGES, ("envs/*.py",)),
+    "PIL": ("actors/play/frames.py",),
+    "imageio_ffmpeg": ("actors/play/video.py",),
+    "rich": ("launch.py", "learner/records/sinks.py", "learner/records/progress.py"),
+    **dict.fromkeys(ENV_PACKAGES, ("envs/suites/*.py", "envs/suites/*/*.py")),
     "benchmarks": ("launch.py",),
+    "experiments": ("launch.py",),
     "launch": ("launch.py",),
     "play": ("launch.py", "play.py"),
     "tests": (),
@@ -220,16 +223,16 @@ def test_imports_keep_to_their_homes() -> None:
     ("file", "text", "fault"),
     [
         ("learner/learner.py", "def f():\n    import wandb\n", "may import wandb,"),
-        ("learner/sinks.py", "import wandb\n", "inside a function only"),
-        ("actors/policy.py", "from ray.util import queue\n", "may import ray,"),
+        ("learner/records/sinks.py", "import wandb\n", "inside a function only"),
+        ("actors/policy/policy.py", "from ray.util import queue\n", "may import ray,"),
         ("kernels/elstm/__init__.py", "import triton.language as tl\n", "may import triton,"),
         ("actors/collect.py", "import gymnasium\n", "may import gymnasium,"),
         ("actors/collect.py", "import importlib\nimportlib.import_module('ale_py')\n", "may import ale_py,"),
         ("kernels/vtrace/reference.py", "import numpy as np\n", "not numpy"),
         ("configs/schema.py", "from torch import nn\n", "not torch"),
-        ("envs/atari.py", "import torch\n", "not torch"),
-        ("learner/loss.py", "from launch import main\n", "may import launch,"),
-        ("learner/batcher.py", "from actors.cluster import ray_session\n", "leaves of actors only"),
+        ("envs/suites/atari.py", "import torch\n", "not torch"),
+        ("learner/objectives/vtrace.py", "from launch import main\n", "may import launch,"),
+        ("learner/batcher.py", "from actors.fleet.cluster import ray_session\n", "leaves of actors only"),
         ("learner/batcher.py", "import actors\n", "leaves of actors only"),
         ("learner/loop.py", "import benchmarks.system\n", "may import benchmarks,"),
         ("envs/make.py", "import tests.conftest\n", "may import tests,"),
@@ -241,11 +244,11 @@ def test_a_misplaced_import_is_found(tmp_path: Path, file: str, text: str, fault
 
 def test_imports_in_their_homes_are_left_alone(tmp_path: Path) -> None:
     files = {
-        "learner/sinks.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import wandb\n"
+        "learner/records/sinks.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import wandb\n"
         "def f():\n    import wandb\n",
         "kernels/elstm/triton.py": "import math\nimport torch\nimport triton\nfrom kernels.cells import x\n",
-        "envs/atari.py": "import ale_py\nimport numpy\nfrom configs.schema import EnvConfig\n",
-        "learner/loss.py": "from actors import policy\nfrom actors.rollout import Rollout\n",
+        "envs/suites/atari.py": "import ale_py\nimport numpy\nfrom configs.schema import EnvConfig\n",
+        "learner/objectives/vtrace.py": "from actors import policy\nfrom actors.rollout import Rollout\n",
         "launch.py": "import ray\nimport tyro\nfrom learner import learner\n",
     }
     assert import_faults(plant(tmp_path, files)) == []
@@ -253,7 +256,7 @@ def test_imports_in_their_homes_are_left_alone(tmp_path: Path) -> None:
 
 def test_every_module_loads_without_the_packages_of_others() -> None:
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources(ROOT)}
-    assert {"kernels.elstm.__init__", "actors.policy", "learner.learner", "configs.schema"} <= names
+    assert {"kernels.elstm.__init__", "actors.policy.policy", "learner.learner", "configs.schema"} <= names
     failed, trouble = modules_that_need_more(ROOT)
     assert failed == [], trouble
 
@@ -266,23 +269,26 @@ def test_a_module_that_needs_more_is_found(tmp_path: Path) -> None:
         "kernels/triton.py": "import triton\n",
         "configs/heavy.py": "import numpy\n",
         "configs/light.py": "import json\n",
-        "actors/worker.py": "import envs.atari\n",
-        "envs/atari.py": "import gymnasium\n",
+        "actors/fleet/worker.py": "import envs.suites.atari\n",
+        "envs/suites/atari.py": "import gymnasium\n",
     }
     failed, trouble = modules_that_need_more(plant(tmp_path, files))
-    assert sorted(failed) == ["actors.worker", "configs.heavy", "kernels.hasty", "kernels.triton"]
+    assert sorted(failed) == ["actors.fleet.worker", "configs.heavy", "kernels.hasty", "kernels.triton"]
     assert "gymnasium is blocked" in trouble
 
 
 def test_evaluation_loads_no_training_code() -> None:
-    tops = {name.partition(".")[0] for name in loaded_after(ROOT, "import actors.evaluate")}
+    tops = {name.partition(".")[0] for name in loaded_after(ROOT, "import actors.play.evaluate")}
     assert "actors" in tops
     assert tops.isdisjoint({"learner", "ray", "wandb"})
 
 
 def test_what_an_import_pulls_in_is_seen(tmp_path: Path) -> None:
-    plant(tmp_path, {"actors/evaluate.py": "import learner.loss\n", "learner/loss.py": ""})
-    assert "learner.loss" in loaded_after(tmp_path, "import actors.evaluate")
+    plant(
+        tmp_path,
+        {"actors/play/evaluate.py": "import learner.loss\n", "learner/loss.py": ""},
+    )
+    assert "learner.loss" in loaded_after(tmp_path, "import actors.play.evaluate")
 
 
 def test_import_contracts_hold() -> None:
@@ -293,30 +299,22 @@ def test_import_contracts_hold() -> None:
 @pytest.mark.parametrize(
     ("file", "text", "kept"),
     [
-        ("learner/loss.py", "import actors.policy\nimport kernels.op\nimport configs\n", True),
-        ("actors/policy.py", "import learner.loss\n", False),
+        ("learner/objectives/vtrace.py", "import actors.policy\nimport kernels.op\nimport configs\n", True),
+        ("actors/policy/policy.py", "import learner.objectives.vtrace\n", False),
         ("envs/make.py", "import kernels.op\n", False),
+        ("learner/learner.py", "import experiments\n", False),
         ("kernels/op.py", "import configs\n", False),
         ("configs/schema.py", "import envs.make\n", False),
-        ("learner/loss.py", "from actors import fleet\n", False),
-        ("actors/policy.py", "import actors.worker\n", False),  # seen from the learner
+        ("learner/objectives/vtrace.py", "from actors import fleet\n", False),
+        ("actors/policy/policy.py", "import actors.fleet.worker\n", False),  # seen from the learner
     ],
 )
 def test_a_broken_contract_is_found(tmp_path: Path, file: str, text: str, kept: bool) -> None:
-    leaves = (
-        "collect",
-        "evaluate",
-        "evaluator",
-        "fleet",
-        "inference",
-        "nodes",
-        "policy",
-        "ray_fleet",
-        "worker",
-    )
-    files = {f"{package}/__init__.py": "" for package in PACKAGES}
+    leaves = ("collect", "fleet/worker", "inference", "play/evaluate", "policy/policy")
+    rooms = ("actors/fleet", "actors/play", "actors/policy", "learner/objectives")
+    files = {f"{package}/__init__.py": "" for package in (*PACKAGES, *EVIDENCE, *rooms)}
     files |= {f"actors/{leaf}.py": "" for leaf in leaves}
     files |= {"kernels/op.py": "", "envs/make.py": "", "configs/schema.py": ""}
-    files |= {"learner/learner.py": "import actors.policy\n", file: text}
+    files |= {"learner/learner.py": "import actors.policy.policy\n", file: text}
     files["pyproject.toml"] = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert contract_report(plant(tmp_path, files))[0] is kept

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from actors.collect import Collector
 from actors.rollout import EpisodeStats, Rollout
 from configs.schema import EnvConfig
-from envs.counting import reward_of
 from envs.make import make_vec
 from envs.spec import VecEnv, VecStep
+from envs.suites.counting import reward_of
 from tests.actors.counting_cell import NUM_ACTIONS, CountingCell
 
 E = 3

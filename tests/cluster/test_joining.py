@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.cluster import _runtime_env, check_lasting, ray_session
+from actors.fleet.cluster import _runtime_env, check_lasting, ray_session
 from configs.schema import ConfigError, RayConfig
 from tests.cluster.ray_nodes import ROOT, free_port
 

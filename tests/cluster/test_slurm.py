@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from learner.checkpoint import load_latest
+from learner.records.checkpoint import load_latest
 from tests.cluster.slurm import Slurm, missing
 from tests.integration.cli import read_metrics, rows_logged, wait_until
 

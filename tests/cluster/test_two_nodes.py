@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from learner.checkpoint import load_latest
+from learner.records.checkpoint import load_latest
 from tests.cluster.ray_nodes import ROOT, Process, RayNodes
 from tests.integration.cli import read_metrics, rows_logged, wait_until
 

@@ -5,8 +5,8 @@ import pytest
 from configs.presets import preset, preset_patterns
 from configs.schema import Config, ConfigError, DmlabConfig
 from configs.variants import VARIANTS
-from envs.dmlab import known_ids
-from envs.dmlab_levels import DMLAB30
+from envs.suites.dmlab.env import known_ids
+from envs.suites.dmlab.levels import DMLAB30
 
 LEVELS = ("rooms_watermaze", "lt_chasm", "memory_suite", "explore_goal_locations_train_small")
 

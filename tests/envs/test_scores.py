@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 
 from configs.schema import EnvConfig, ProcgenConfig
-from envs.atari import _ROMS
-from envs.dmlab_levels import TASK_SETS
 from envs.scores import SCORE_SUITES, aggregate, level_of, normalise, score_matrix, score_table, suite_for
-from tests.envs.impala_returns import ATARI57, DMLAB30
+from envs.suites.atari import _ROMS
+from envs.suites.dmlab.levels import TASK_SETS
+from tests.envs.suites.impala_returns import ATARI57, DMLAB30
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import launch as launch_module
-from learner.run_dir import RunDir
+from learner.records.run_dir import RunDir
 
 
 def run(*arguments: str) -> int:

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from envs.words import hash_words
-from learner.checkpoint import Checkpoint, load_latest
-from tests.envs.fake_deepmind_lab import EPISODE_FRAMES, INSTRUCTIONS, LOG_VARIABLE
+from envs.suites.gym.words import hash_words
+from learner.records.checkpoint import Checkpoint, load_latest
+from tests.envs.suites.dmlab.fake_deepmind_lab import EPISODE_FRAMES, INSTRUCTIONS, LOG_VARIABLE
 from tests.integration.cli import ROOT, Launch, read_metrics
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.usefixtures("nothing_left")]

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import launch as launch_module
-from actors.frames import CURVE, CURVE_HEIGHT
-from learner.run_dir import RunDir
-from tests.actors.video_reader import read_video
-from tests.learner.wandb_reader import read_history, run_files
+from actors.play.frames import CURVE, CURVE_HEIGHT
+from learner.records.run_dir import RunDir
+from tests.actors.play.video_reader import read_video
+from tests.learner.records.wandb_reader import read_history, run_files
 
 KEY = "fedcba9876543210" * 5
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.suite_scores import main as suite_scores
 from envs.scores import normalise
+from experiments.suite_scores import main as suite_scores
 from tests.integration.cli import Launch
 
 PROTOCOL = {

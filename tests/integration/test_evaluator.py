@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import launch as launch_module
-from actors.evaluator import InlineEvaluator
+from actors.play.evaluator import InlineEvaluator
 from actors.policy import Policy
 from configs.presets import preset
 from configs.schema import EvalConfig
 from envs.make import env_spec
-from learner.checkpoint import load_latest
 from learner.publish import LocalPublisher
+from learner.records.checkpoint import load_latest
 from tests.faulty_env import FAULT_VARIABLE
 from tests.integration.cli import Launch, read_metrics
 

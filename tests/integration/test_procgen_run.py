@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.envs.procgen_backends_here import need
+from tests.envs.suites.procgen.procgen_backends_here import need
 from tests.integration.cli import Launch, read_metrics
 
 

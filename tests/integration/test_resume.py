@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from actors.fleet import InlineFleet
+from actors.fleet.fleet import InlineFleet
 from actors.policy import Policy
 from configs.presets import preset
 from configs.schema import Config
 from envs.make import env_spec
-from learner import checkpoint
 from learner.learner import Learner, seed_everything
 from learner.loop import StopFlag, TrainLoop
 from learner.publish import LocalPublisher
+from learner.records import checkpoint
 
 N = 6
 

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from configs.presets import preset
-from learner.checkpoint import load_latest
+from learner.records.checkpoint import load_latest
 from tests.integration.cli import Launch, read_metrics, wait_until
-from tests.learner.wandb_reader import read_history, run_files
+from tests.learner.records.wandb_reader import read_history, run_files
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.usefixtures("nothing_left")]
 

@@ -16,8 +16,8 @@ from wandb.wandb_agent import Agent
 import launch
 from configs.presets import preset
 from configs.schema import Config
-from learner.metrics import METRICS
-from tests.learner.wandb_reader import read_records, run_files
+from learner.records.metrics import METRICS
+from tests.learner.records.wandb_reader import read_records, run_files
 
 ROOT = Path(launch.__file__).parent
 SWEEP: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "sweep.yaml").read_text())

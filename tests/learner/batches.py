@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from actors.distributions import make_distribution
+from actors.policy.distributions import make_distribution
 from configs.schema import Config, EnvConfig, PolicyConfig
 from envs.spec import EnvSpec
 from learner.batcher import Batch, StreamPiece

@@ -10,10 +10,10 @@ import torch
 
 from actors.policy import Policy
 from configs.schema import Config, ConfigError, PolicyConfig
-from learner import checkpoint
-from learner.checkpoint import split_state
 from learner.learner import Learner
-from learner.pretrained import load_encoder
+from learner.records import checkpoint
+from learner.records.checkpoint import split_state
+from learner.records.pretrained import load_encoder
 from tests.learner.batches import SPEC, config, random_batch
 
 POLICY = PolicyConfig(encoder="mlp", features=5, core="elstm", hidden_size=5)

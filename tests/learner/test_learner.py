@@ -12,7 +12,7 @@ import torch
 from actors.policy import Policy
 from configs.schema import Config, ConfigError, PolicyConfig
 from learner.learner import Learner, LearnerError, resolve_device
-from learner.metrics import METRICS
+from learner.records.metrics import METRICS
 from tests.learner.batches import SPEC, config, random_batch
 
 T, B = 6, 3

@@ -1,0 +1,170 @@
+"""A Ray session: this machine's own, or a seat in a cluster that is already running.
+
+A session of our own listens on loopback only, asks for a token that is made for it and never written
+down, and keeps its files in a folder of its own that is removed with it. Ray's processes are tied to
+this one: they end when it ends, however it ends.
+
+In a cluster that is joined, nothing is ours but the actors: they end with this process. The code goes to
+every node as Ray's `working_dir`; packages are the nodes' own. docs/cluster.md is the user's page.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from configs.schema import ConfigError, EnvConfig, RayConfig
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PREFIX = "evertrace-ray-"
+_EXCLUDES = (".git", ".venv", "runs", "build", "tests", "docs", "benchmarks/results")
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray for the process that `ray job submit` starts."""
+CONNECT_TIMEOUT_S = 10.0
+
+
+def _remove_stale_folders(parent: Path) -> None:
+    """Removes the session folders that killed runs have left behind, told by their dead process id."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        pid = folder.name[len(_PREFIX) :].split("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def ray_session(config: RayConfig, num_actors: int, env: EnvConfig | None = None) -> Iterator[None]:
+    """Ray is initialised inside and shut down after.
+
+    `env`: what the nodes of a cluster are examined for before anything runs there. Where `ray.address` is not
+    set, Ray's own RAY_ADDRESS counts, which `ray job submit` sets.
+
+    Raises ConfigError for a cluster that does not answer or does not let us in, and for nodes that cannot
+    run actors.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    with _joined(address) if address else _own(config, num_actors):
+        if address and env is not None:
+            from actors.fleet.nodes import check_nodes
+
+            check_nodes(env, config.start_timeout_s)
+        yield
+
+
+@contextmanager
+def _own(config: RayConfig, num_actors: int) -> Iterator[None]:
+    # Ray reads these once, when it is imported: one token serves all sessions of a process. The last one,
+    # under a name that its purpose on Linux does not show, makes every Ray process listen on loopback.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    # Ray makes its workers nice; here they are half of the work, and a busy machine would starve them.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    import ray
+
+    # What this process finds on PYTHONPATH, an environment's package say, its workers find too.
+    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    parent = Path(tempfile.gettempdir())
+    _remove_stale_folders(parent)
+    # The path is short because a Unix socket's may not exceed 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
+    try:
+        ray.init(
+            num_cpus=num_actors,
+            num_gpus=0,
+            include_dashboard=False,
+            object_store_memory=config.object_store_mib * 2**20,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            _temp_dir=str(folder),
+            runtime_env={"env_vars": {"PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"}},
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    where = f"ray.address = {address!r}"
+    _check_answers(address, where)
+    # Seconds that Ray tries a wrong token for (20 otherwise), and no warnings of what _EXCLUDES says anyway.
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")
+    os.environ.setdefault("RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES", "")
+    import ray
+    import ray.exceptions
+
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            runtime_env=_runtime_env(os.environ.get(_JOB)),
+        )
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        raise ConfigError(
+            f"{where}: no cluster there that lets us in ({error}). Is it the address of a Ray head, and is "
+            f"its token the one of this process, {_token_source()}?"
+        ) from error
+    except (RuntimeError, ValueError) as error:  # another Python or Ray, or no node on this machine
+        raise ConfigError(f"{where}: the cluster cannot be joined: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str, where: str) -> None:
+    """Refuses at once what Ray would look for during minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise ConfigError(
+            f"{where}: needs HOST:PORT of a Ray head, or 'auto'. The learner runs on one of its nodes: "
+            "neither a Ray client (ray://) nor a dashboard (http://) will do"
+        )
+    try:
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise ConfigError(f"{where}: nothing answers there ({error}): is the head up?") from error
+
+
+def _token_source() -> str:
+    """Where Ray takes this process's token from, in words, without the token."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "in RAY_AUTH_TOKEN"
+    if path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return f"in the file {path} (RAY_AUTH_TOKEN_PATH)"
+    default = Path.home() / ".ray" / "auth_token"
+    return f"in the file {default}" if default.exists() else "which has none (set RAY_AUTH_TOKEN_PATH)"
+
+
+def _runtime_env(job_config: str | None) -> dict[str, Any]:
+    """The code for every node, unless the job that we are in (`job_config`, JSON) has brought it already."""
+    job = json.loads(job_config)["runtime_env"] or {} if job_config else {}
+    ours: dict[str, Any] = {}
+    if "OMP_WAIT_POLICY" not in job.get("env_vars", {}):
+        ours["env_vars"] = {"OMP_WAIT_POLICY": "PASSIVE"}
+    if "working_dir" not in job:
+        ours |= {"working_dir": str(_ROOT), "excludes": list(_EXCLUDES)}
+    return ours
+
+
+def check_lasting(run_dir: str | None) -> None:
+    """Raises ConfigError for a run directory that would lie in Ray's copy of the code and go with it."""
+    if _JOB in os.environ and (run_dir is None or not Path(run_dir).is_absolute()):
+        raise ConfigError(
+            f"run_dir = {run_dir!r}: a job's current folder is a copy that Ray deletes; give --run-dir an "
+            "absolute path on a disk that stays"
+        )

@@ -1,0 +1,112 @@
+"""The actors as one source of rollouts, in this process or in Ray.
+
+Failure: an actor that fails is replaced by a new one under a new incarnation, whose episodes, recurrent
+state and (on the learner's side) traces start anew. A rollout exists only when it is whole, so no half
+rollout is ever seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.collect import make_collector
+from actors.rollout import Rollout
+from actors.weights import WeightSource
+from configs.schema import Config
+
+
+class FleetError(RuntimeError):
+    """The actors cannot go on. The message carries the last failure's own error."""
+
+
+@dataclass(slots=True)
+class FleetCounters:
+    """Totals since the fleet started."""
+
+    actor_restarts: int = 0
+    """Workers replaced, for whatever reason."""
+    env_errors: int = 0
+    """Of these: workers whose own code raised (an env or the policy), with the worker alive."""
+    rollouts_ready: int = 0
+    """Rollouts finished and not yet taken (now, not a total)."""
+
+
+class Fleet(Protocol):
+    counters: FleetCounters
+
+    def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None:
+        """The next finished rollout, oldest request first; None if none came in time.
+
+        `skip`: actors of which the learner has a rollout in hand. Theirs stay where they are, and so a fast
+        actor waits for a slow one instead of running ahead.
+
+        Raises FleetError when an actor failed too often in a row.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, NDArray[Any]] | None:
+        """The streams' whole state, or None where it cannot be written down."""
+        ...
+
+    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def incarnations(seed: int, start_step: int) -> np.random.Generator:
+    """Source of incarnation numbers: the same for the same seed, new after each resume."""
+    return np.random.default_rng([seed, start_step])
+
+
+class InlineFleet:
+    """All actors in this process, one after the other: deterministic, without Ray."""
+
+    def __init__(self, config: Config, source: WeightSource, *, start_step: int = 0) -> None:
+        rng = incarnations(config.seed, start_step)
+        self.counters = FleetCounters()
+        self._collectors = [
+            make_collector(config, source, actor_id, int(rng.integers(2**63 - 1)))
+            for actor_id in range(config.num_actors)
+        ]
+        self._turn = 0
+
+    def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None:
+        while self._turn in skip:
+            self._turn = (self._turn + 1) % len(self._collectors)
+        collector = self._collectors[self._turn]
+        self._turn = (self._turn + 1) % len(self._collectors)
+        return collector.collect()
+
+    def state_dict(self) -> dict[str, NDArray[Any]] | None:
+        if not all(collector.resumable for collector in self._collectors):
+            return None
+        state: dict[str, NDArray[Any]] = {"turn": np.array(self._turn)}
+        for index, collector in enumerate(self._collectors):
+            state |= {f"{index}/{name}": array for name, array in collector.state_dict().items()}
+        return state
+
+    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
+        self._turn = int(state["turn"])
+        for index, collector in enumerate(self._collectors):
+            prefix = f"{index}/"
+            collector.load_state_dict(
+                {name[len(prefix) :]: array for name, array in state.items() if name.startswith(prefix)}
+            )
+
+    def close(self) -> None:
+        for collector in self._collectors:
+            collector.close()
+
+
+def make_fleet(config: Config, source: WeightSource, *, start_step: int = 0) -> Fleet:
+    """The fleet that `config.runtime` names. `start_step` is 0, or the step a run resumes from."""
+    if config.runtime == "inline":
+        return InlineFleet(config, source, start_step=start_step)
+    from actors.fleet.ray_fleet import RayFleet  # the inline runtime works without Ray installed
+
+    return RayFleet(config, source, start_step=start_step)

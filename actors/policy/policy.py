@@ -1,0 +1,126 @@
+"""The policy: encoder, recurrent core, two heads. One set of weights for acting and for learning.
+
+    observation --encoder--> features --+
+    previous reward, clipped to [-1, 1] +--> core input x [D] --core--> h [N] --> logits [P], baseline
+    previous action (option) -----------+
+
+`step` acts, one observation at a time; `unroll` learns, one rollout at a time. They agree to
+rounding, and a test holds them to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from actors.policy.distributions import make_distribution
+from actors.policy.encoders import make_encoder
+from actors.rollout import map_observation
+from configs.schema import Credit, PolicyConfig
+from envs.spec import EnvSpec
+from kernels.cells import ELSTM, ELSTMStack, make_core
+
+State = tuple[Tensor, ...]
+"""Recurrent state of a batch: each tensor [B, ...]. Empty for a policy without a core."""
+
+
+class PolicyStep(NamedTuple):
+    """What acting needs."""
+
+    logits: Tensor
+    """[E, P] parameters of the distribution of actions (actors/policy/distributions.py)."""
+    baseline: Tensor
+    """[E] value estimate of the observation."""
+    state: State
+
+
+class PolicyUnroll(NamedTuple):
+    """What learning needs."""
+
+    logits: Tensor
+    """[T, B, P]"""
+    baseline: Tensor
+    """[T, B] V(x_0) .. V(x_{T-1}), with gradient."""
+    next_baseline: Tensor
+    """[T, B] V(x_1) .. V(x_T), without gradient; x_T takes one extra step of the core."""
+    trace: Any
+    """Sensitivities after x_{T-1}; None without RTRL."""
+
+
+class Policy(nn.Module):
+    """Raises ConfigError (from the encoder) where the config does not fit the environment."""
+
+    def __init__(self, spec: EnvSpec, config: PolicyConfig) -> None:
+        super().__init__()
+        self.distribution = make_distribution(spec)
+        self.uses_previous_action = config.previous_action
+        self.encoder, features = make_encoder(spec, config)
+        if config.freeze_encoder:
+            self.encoder.requires_grad_(False)
+        inputs = features + 1 + (self.distribution.num_features if config.previous_action else 0)
+        self.core = make_core(config.core, inputs, config.hidden_size, config.forget_bias, config.num_layers)
+        if config.freeze_core:
+            for parameter in self.core.recurrent_parameters():
+                parameter.requires_grad_(False)
+        self.policy_head = nn.Linear(self.core.output_size, self.distribution.num_parameters)
+        self.baseline_head = nn.Linear(self.core.output_size, 1)
+
+    def initial_state(self, batch: int) -> State:
+        return self.core.initial_state(batch, device=self.policy_head.weight.device)
+
+    def initial_trace(self, batch: int) -> Any:
+        """Zero sensitivities of `batch` streams; None if the core has no exact RTRL."""
+        return self.core.initial_trace(batch, device=self.policy_head.weight.device)
+
+    def step(
+        self, observation: Any, reward: Tensor, reset: Tensor, state: State, previous_action: Tensor
+    ) -> PolicyStep:
+        """observation [E, ...] (a tensor, or several by name), reward [E], reset [E] bool, previous_action
+        [E, ...]."""
+        x = self.core_input(observation, reward, reset, previous_action)
+        h, state = self.core.step(x, state, reset)
+        return PolicyStep(self.policy_head(h), self.baseline_head(h).squeeze(-1), state)
+
+    def unroll(
+        self,
+        observation: Any,
+        reward: Tensor,
+        reset: Tensor,
+        state: State,
+        previous_action: Tensor,
+        trace: Any = None,
+        credit: Credit = "tbptt",
+    ) -> PolicyUnroll:
+        """observation [T+1, B, ...], reward and reset [T+1, B], previous_action [T+1, B], state before x_0.
+
+        With a trace (that of `initial_trace`, or of the stream's previous unroll) the core's weight
+        gradients are exact RTRL for weights frozen within the unroll (one layer; a stack's are
+        approximate); the gradient that flows on into the encoder is always cut at the unroll's start.
+        credit "immediate" cuts it at every step; else the trace alone decides.
+        """
+        T = reward.shape[0] - 1
+        before, at_T = (map_observation(lambda x, part=part: x[part], observation) for part in (slice(T), T))
+        x = self.core_input(before, reward[:T], reset[:T], previous_action[:T])
+        if credit == "immediate":
+            assert isinstance(self.core, ELSTM | ELSTMStack), "the config refuses other cores"
+            h, state = self.core.unroll_immediate(x, state, reset[:T])
+        else:
+            h, state, trace = self.core.unroll(x, state, reset[:T], trace)
+        baseline = self.baseline_head(h).squeeze(-1)
+        with torch.no_grad():
+            last = self.step(at_T, reward[T], reset[T], state, previous_action[T]).baseline
+            next_baseline = torch.cat([baseline[1:].detach(), last.unsqueeze(0)])
+        return PolicyUnroll(self.policy_head(h), baseline, next_baseline, trace)
+
+    def core_input(self, observation: Any, reward: Tensor, reset: Tensor, action: Tensor) -> Tensor:
+        """What the core reads, [..., D], from arguments as in `step`, with any leading shape."""
+        lead = reward.shape
+        flat = map_observation(lambda part: part.flatten(0, len(lead) - 1), observation)
+        features = self.encoder(flat).unflatten(0, lead)
+        parts = [features, reward.clamp(-1.0, 1.0).to(features.dtype).unsqueeze(-1)]
+        if self.uses_previous_action:
+            previous = self.distribution.features(action).to(features.dtype)
+            parts.append(previous * (~reset).unsqueeze(-1))
+        return torch.cat(parts, dim=-1)

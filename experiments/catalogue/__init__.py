@@ -1,0 +1,80 @@
+"""Named experiments: a file each, which says what is compared, on what budget, and what would be claimed.
+
+`launch.py experiment NAME` runs the file of that name; `experiments/runner.py` is the runner.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+from configs.schema import ConfigError
+
+Plot = Literal["curve", "sweep"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One setting that is run once for every seed."""
+
+    preset: str
+    overrides: str = ""
+    """More of `launch.py train PRESET`'s command line, as it would be typed."""
+    total_steps: int | None = None
+    """Agent steps; None: the experiment's."""
+    series: str = ""
+    """Sweep only: the line that this arm is a point of."""
+    x: float | None = None
+    """Sweep only: the value of the swept parameter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What `launch.py experiment NAME` runs, and how its result is summed up and drawn."""
+
+    name: str
+    description: str
+    """One paragraph: what is compared, and what the result would and would not show."""
+    arms: dict[str, Arm]
+    total_steps: int
+    """Agent steps of a run, unless the arm says otherwise."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    metric: str
+    """Name of what is measured, such as `success`."""
+    of_return: Callable[[float], float]
+    """The metric from the mean return of some games; linear, since it is given means."""
+    chance: float
+    """The metric of a policy without memory."""
+    solved: float
+    """A run whose metric over the last tenth of its training is at least this has solved the task."""
+    plot: Plot = "curve"
+    """`curve`: the metric against agent steps; `sweep`: its last tenth against `Arm.x`."""
+    x_label: str = "agent steps"
+    log_x: bool = False
+
+    def __post_init__(self) -> None:
+        for name, arm in self.arms.items():
+            swept = arm.series != "" and arm.x is not None
+            assert swept == (self.plot == "sweep"), f"{self.name}.{name}: a sweep's arms have series and x"
+
+    def steps(self, arm: str) -> int:
+        return self.arms[arm].total_steps or self.total_steps
+
+
+def names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def get(name: str) -> Experiment:
+    """The experiment of that name. Raises ConfigError, with those that exist, for an unknown one."""
+    if name not in names():
+        near = get_close_matches(name, names(), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"unknown experiment {name!r}.{hint} Experiments: {', '.join(names())}")
+    experiment: Experiment = importlib.import_module(f"{__name__}.{name}").EXPERIMENT
+    assert experiment.name == name
+    return experiment

@@ -1,0 +1,199 @@
+"""From the metrics of an experiment's runs to numbers: per arm, with 95 % intervals over the seeds.
+
+A run's final value is the mean over all games that ended in windows of its last tenth: the policy as it
+acts while it trains, sampled, with a learning rate that is falling to 0. Intervals: of a mean, the
+percentile bootstrap over seeds; of a share of solved runs, Clopper-Pearson. Both by scipy.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.machine import header
+from configs.schema import ConfigError
+from experiments.catalogue import Experiment
+from learner.records.metrics_file import read_rows
+
+CONFIDENCE = 0.95
+RESAMPLES = 9999
+
+
+class Finished(Protocol):
+    """What is asked of a run; `experiments.runner.Run` is one."""
+
+    @property
+    def arm(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def total_steps(self) -> int: ...
+    @property
+    def folder(self) -> Path: ...
+    def seconds(self) -> float | None: ...
+
+
+class Window(NamedTuple):
+    step: int
+    """Agent steps at its end."""
+    value: float
+    """The metric of the games that ended in it."""
+    episodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The windows of one finished run in which games ended."""
+
+    arm: str
+    seed: int
+    total_steps: int
+    seconds: float
+    windows: list[Window]
+
+    @property
+    def final(self) -> float:
+        """Over all games of the windows that end in the last tenth of the run.
+
+        Raises ConfigError for a run that is too short for a game to end there.
+        """
+        last = [w for w in self.windows if 10 * w.step > 9 * self.total_steps]
+        if not last:
+            raise ConfigError(
+                f"{self.arm}, seed {self.seed}: no game ended in the last tenth of total_steps = "
+                f"{self.total_steps}; raise --total-steps"
+            )
+        return sum(w.value * w.episodes for w in last) / sum(w.episodes for w in last)
+
+    def steps_to(self, value: float) -> int | None:
+        """End of the first window that is at least `value`; None if there is none."""
+        return next((w.step for w in self.windows if w.value >= value), None)
+
+
+def read_curves(runs: Sequence[Finished], experiment: Experiment) -> list[Curve]:
+    curves = []
+    for run in runs:
+        seconds = run.seconds()
+        assert seconds is not None, "only finished runs are read"
+        windows = []
+        for row in read_rows(run.folder / "metrics.jsonl"):
+            if "charts/episodes" in row:
+                value = experiment.of_return(row["charts/window_return"])
+                windows.append(Window(row["global_step"], value, round(row["charts/episodes"])))
+        curves.append(Curve(run.arm, run.seed, run.total_steps, seconds, windows))
+    return curves
+
+
+def write_results(path: Path, curves: Sequence[Curve], experiment: Experiment) -> None:
+    """One window of one run a line."""
+    with path.open("w", encoding="utf-8") as file:
+        for curve in curves:
+            for window in curve.windows:
+                row = {"arm": curve.arm, "seed": curve.seed, "step": window.step, "metric": experiment.metric}
+                file.write(json.dumps({**row, "value": window.value, "episodes": window.episodes}) + "\n")
+
+
+def mean_interval(values: Sequence[float]) -> list[float] | None:
+    """Of the mean over seeds; None where one seed alone cannot tell."""
+    if len(values) < 2:
+        return None
+    result = stats.bootstrap(
+        (np.asarray(values),),
+        np.mean,
+        confidence_level=CONFIDENCE,
+        n_resamples=RESAMPLES,
+        method="percentile",  # defined also where all seeds agree
+        rng=np.random.default_rng(0),
+    )
+    return [float(bound) for bound in result.confidence_interval]
+
+
+def share_interval(successes: int, trials: int) -> list[float]:
+    """Clopper-Pearson."""
+    interval = stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, method="exact")
+    return [float(interval.low), float(interval.high)]
+
+
+def summarise(experiment: Experiment, curves: Sequence[Curve], *, jobs: int) -> dict[str, Any]:
+    """Plain JSON; an arm without a finished run is left out."""
+    arms = {}
+    for name, arm in experiment.arms.items():
+        mine = [curve for curve in curves if curve.arm == name]
+        if not mine:
+            continue
+        final = {str(curve.seed): curve.final for curve in mine}
+        solved = sum(value >= experiment.solved for value in final.values())
+        arms[name] = {
+            "preset": arm.preset,
+            "overrides": arm.overrides,
+            **({"series": arm.series, "x": arm.x} if experiment.plot == "sweep" else {}),
+            "total_steps": mine[0].total_steps,
+            "runs": len(mine),
+            "final": final,
+            "mean": statistics.fmean(final.values()),
+            "mean_interval": mean_interval(list(final.values())),
+            "solved": solved,
+            "solved_interval": share_interval(solved, len(mine)),
+            "steps_to_solved": {str(curve.seed): curve.steps_to(experiment.solved) for curve in mine},
+            "seconds": {str(curve.seed): curve.seconds for curve in mine},
+        }
+    return {
+        "experiment": experiment.name,
+        "description": experiment.description,
+        "metric": experiment.metric,
+        "chance": experiment.chance,
+        "solved_at": experiment.solved,
+        "jobs": jobs,
+        "machine": header(),
+        "arms": arms,
+    }
+
+
+def markdown(experiment: Experiment, result: dict[str, Any]) -> str:
+    """The table: an arm a row."""
+    metric, solved = experiment.metric, experiment.solved
+    lines = [
+        f"# {experiment.name}\n",
+        f"{experiment.description}\n",
+        f"| arm | steps | seeds | {metric}, last tenth [95 %] | lowest, highest | solved [95 %] "
+        f"| steps to {metric} {solved:g} | s a run |",
+        "|---" * 8 + "|",
+    ]
+    for name, arm in result["arms"].items():
+        final, reached = arm["final"], [s for s in arm["steps_to_solved"].values() if s is not None]
+        cells = [
+            name,
+            f"{arm['total_steps']:,}",
+            ", ".join(final),
+            f"{arm['mean']:.3f}{_bounds(arm['mean_interval'], 3)}",
+            f"{min(final.values()):.3f}, {max(final.values()):.3f}",
+            f"{arm['solved']} of {arm['runs']}{_bounds(arm['solved_interval'], 2)}",
+            f"{statistics.median_low(reached):,} ({len(reached)} of {arm['runs']})" if reached else "never",
+            f"{statistics.median(arm['seconds'].values()):.0f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += [
+        f"\n**Failed: {f['arm']}, seed {f['seed']}, exit code {f['exit_code']}.**" for f in result["failed"]
+    ]
+    machine = result["machine"]
+    versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "numpy"))
+    lines.append(
+        f"\n{metric} of sampled actions over all games of the last tenth of training; chance is "
+        f"{experiment.chance:g}. Mean over seeds with a percentile-bootstrap interval; solved: at least "
+        f"{solved:g} there, with a Clopper-Pearson interval. Steps: the end of the first of a run's windows "
+        f"to reach {solved:g}, median of the seeds that did. {machine['date']}, {machine['cpu']}, "
+        f"{machine['cores']} cores, {result['jobs']} runs at a time with one thread each, load "
+        f"{machine['load_average'][0]:g}, Python {machine['python']}, {versions}.\n"
+    )
+    return "\n".join(lines)
+
+
+def _bounds(interval: list[float] | None, digits: int) -> str:
+    return "" if interval is None else f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"

@@ -1,0 +1,111 @@
+"""From windows to numbers, intervals and figures, on windows made by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.schema import ConfigError
+from experiments.catalogue import Arm, Experiment
+from experiments.plots import draw
+from experiments.summary import (
+    Curve,
+    Window,
+    markdown,
+    mean_interval,
+    share_interval,
+    summarise,
+    write_results,
+)
+
+SWEEP = Experiment(
+    name="lengths",
+    description="Two series at two lengths.",
+    arms={
+        f"{series}_{x}": Arm(preset=f"memory_{series}", series=series, x=x, total_steps=100 * x)
+        for series in ("rtrl", "tbptt")
+        for x in (10, 20)
+    },
+    total_steps=1000,
+    metric="success",
+    of_return=lambda mean: (mean + 1) / 2,
+    chance=0.5,
+    solved=0.95,
+    plot="sweep",
+    x_label="length",
+    log_x=True,
+)
+
+
+def curve(arm: str = "rtrl_10", seed: int = 0, *windows: tuple[int, float, int]) -> Curve:
+    return Curve(arm, seed, total_steps=1000, seconds=2.0, windows=[Window(*w) for w in windows])
+
+
+def test_the_last_tenth_counts_games_not_windows() -> None:
+    run = curve("rtrl_10", 0, (900, 0.0, 50), (950, 0.5, 1), (1000, 1.0, 3))
+    assert run.final == (0.5 * 1 + 1.0 * 3) / 4  # the window that ends at 900 is before it
+
+
+def test_a_run_without_a_game_in_its_last_tenth_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"rtrl_10, seed 4: no game .* total_steps = 1000"):
+        _ = curve("rtrl_10", 4, (900, 1.0, 5)).final
+
+
+def test_steps_to_is_the_end_of_the_first_window_that_is_there() -> None:
+    run = curve("rtrl_10", 0, (100, 0.5, 9), (200, 0.95, 9), (300, 0.2, 9), (400, 1.0, 9))
+    assert (run.steps_to(0.95), run.steps_to(0.96), run.steps_to(1.01)) == (200, 400, None)
+
+
+def test_intervals() -> None:
+    assert mean_interval([0.7]) is None
+    assert mean_interval([0.7, 0.7, 0.7]) == pytest.approx([0.7, 0.7])
+    assert mean_interval([1.0, 0.5]) == pytest.approx([0.5, 1.0])
+    low, high = mean_interval([0.4, 0.5, 0.5, 0.6, 1.0]) or (0.0, 0.0)
+    # Oracle: all 5**5 resamples, instead of some at random.
+    means = np.stack(np.meshgrid(*[[0.4, 0.5, 0.5, 0.6, 1.0]] * 5)).reshape(5, -1).mean(axis=0)
+    exact = np.quantile(means, [0.025, 0.975])
+    np.testing.assert_allclose([low, high], exact, atol=0.0201)  # one place in the grid of means
+    assert share_interval(5, 5) == pytest.approx([0.025 ** (1 / 5), 1.0])
+    assert share_interval(0, 20) == pytest.approx([0.0, 1 - 0.025 ** (1 / 20)])
+
+
+def sweep_curves() -> list[Curve]:
+    return [
+        curve(arm, seed, (500, 0.5, 9), (1000, value, 9))
+        for arm, values in (("rtrl_10", (1.0, 0.98)), ("rtrl_20", (0.9, 1.0)), ("tbptt_10", (0.5, 0.52)))
+        for seed, value in enumerate(values)
+    ]
+
+
+def test_a_sweep_is_summed_up_and_drawn_the_same_every_time(tmp_path: Path) -> None:
+    curves = sweep_curves()
+    result = summarise(SWEEP, curves, jobs=3) | {"failed": []}
+    assert list(result["arms"]) == ["rtrl_10", "rtrl_20", "tbptt_10"]  # tbptt_20 has no finished run
+    point = result["arms"]["rtrl_20"]
+    assert (point["series"], point["x"], point["solved"], point["runs"]) == ("rtrl", 20, 1, 2)
+    assert point["steps_to_solved"] == {"0": None, "1": 1000}
+    assert [point["mean"], *point["mean_interval"]] == pytest.approx([0.95, 0.9, 1.0])
+    json.dumps(result, allow_nan=False)
+
+    text = markdown(SWEEP, result)
+    assert "| rtrl_20 | 1,000 | 0, 1 | 0.950 [0.900, 1.000] | 0.900, 1.000 | 1 of 2 [0.01, 0.99] " in text
+    assert "| 1,000 (1 of 2) | 2 |" in text
+    assert "| never | 2 |" in text
+
+    for name in ("a", "b"):
+        draw(SWEEP, result, curves, tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    write_results(tmp_path / "results.jsonl", curves, SWEEP)
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert len(lines) == 12
+    row = {"arm": "rtrl_10", "seed": 0, "step": 500, "metric": "success", "value": 0.5, "episodes": 9}
+    assert json.loads(lines[0]) == row
+
+
+def test_a_sweep_without_points_is_refused() -> None:
+    with pytest.raises(AssertionError, match="a sweep's arms have series and x"):
+        Experiment(**{**vars(SWEEP), "arms": {"rtrl": Arm(preset="memory_rtrl")}})

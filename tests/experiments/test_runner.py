@@ -1,0 +1,231 @@
+"""The experiment runner on real runs: what it leaves, that it goes on, and that no failure is swallowed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import tyro
+from filelock import FileLock
+
+import launch
+from configs.presets import preset
+from configs.schema import Config, ConfigError
+from envs.make import check_env
+from experiments.catalogue import Arm, Experiment, get, names
+from experiments.runner import ROOT, conduct, plan
+from experiments.tmaze import CHANCE, SOLVED, success
+
+pytestmark = pytest.mark.timeout(300)  # a run is a process of its own, and most of its time is imports
+
+STEPS = 4000
+ARGUMENTS = ["tmaze", "--arms", "rtrl", "tbptt", "--seeds", "3", "5", "--jobs", "2"]
+
+
+def experiment(**arms: str) -> Experiment:
+    """Arms by their overrides."""
+    return Experiment(
+        name="tmaze",
+        description="A small one.",
+        arms={name: Arm(preset="memory_tbptt", overrides=overrides) for name, overrides in arms.items()},
+        total_steps=STEPS,
+        metric="success",
+        of_return=success,
+        chance=CHANCE,
+        solved=SOLVED,
+    )
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def without_times(row: dict[str, Any]) -> dict[str, Any]:
+    timed = ("wall_time", "charts/SPS", "perf/", "queue/")
+    return {name: value for name, value in row.items() if not name.startswith(timed)}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two arms, two seeds, as a user would start them."""
+    out = tmp_path_factory.mktemp("experiment")
+    result = subprocess.run(
+        [sys.executable, "launch.py", "experiment", *ARGUMENTS, "--total-steps", str(STEPS), "--out", out],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "4 runs, 0 of them finished before" in result.stdout
+    return out
+
+
+def test_every_run_is_kept_with_rows_at_the_same_steps(done: Path) -> None:
+    for name in ("rtrl-seed3", "rtrl-seed5", "tbptt-seed3", "tbptt-seed5"):
+        config = Config.from_json((done / "runs" / name / "config.json").read_text())
+        arm, _, seed = name.partition("-seed")
+        assert (config.credit, config.seed, config.total_steps) == (arm, int(seed), STEPS)
+        assert (config.runtime, config.wandb.mode) == ("inline", "disabled")
+        steps = [row["global_step"] for row in rows(done / "runs" / name / "metrics.jsonl")]
+        assert steps == list(range(80, STEPS + 1, 80))  # 50 windows of 4000 / 50 steps
+
+
+def test_results_and_summary_are_what_the_runs_wrote(done: Path) -> None:
+    results, summary = rows(done / "results.jsonl"), json.loads((done / "summary.json").read_text())
+    assert {row["metric"] for row in results} == {"success"}
+    assert list(summary["arms"]) == ["rtrl", "tbptt"]
+    for arm, its in summary["arms"].items():
+        by_hand = {}
+        for seed in ("3", "5"):
+            games = [
+                (row["global_step"], row["charts/episodes"], (row["charts/window_return"] + 1) / 2)
+                for row in rows(done / "runs" / f"{arm}-seed{seed}" / "metrics.jsonl")
+                if "charts/episodes" in row
+            ]
+            mine = [row for row in results if (row["arm"], row["seed"]) == (arm, int(seed))]
+            assert [(row["step"], row["episodes"], row["value"]) for row in mine] == games
+            last = [(episodes, value) for step, episodes, value in games if step > 0.9 * STEPS]
+            by_hand[seed] = sum(n * value for n, value in last) / sum(n for n, _ in last)
+        assert its["final"] == pytest.approx(by_hand, rel=1e-12)
+        assert its["mean"] == pytest.approx(sum(by_hand.values()) / 2, rel=1e-12)
+        # Of two seeds, a quarter of the resamples holds the lower one twice: it is the 2.5 % point.
+        assert its["mean_interval"] == pytest.approx(sorted(by_hand.values()), rel=1e-12)
+        assert (its["solved"], its["runs"]) == (0, 2)
+        assert its["solved_interval"] == pytest.approx([0.0, 1 - 0.025**0.5])
+    assert summary["failed"] == []
+    assert summary["machine"]["versions"]["torch"]
+
+
+def test_the_table_and_the_figures_are_there(done: Path) -> None:
+    summary = json.loads((done / "summary.json").read_text())
+    text = (done / "summary.md").read_text()
+    for arm, its in summary["arms"].items():
+        assert f"| {arm} | 4,000 | 3, 5 | {its['mean']:.3f} [" in text
+    assert get("tmaze").description in text
+    assert (done / "tmaze.png").read_bytes().startswith(b"\x89PNG")
+    assert "</svg>" in (done / "tmaze.svg").read_text()
+
+
+def test_a_finished_experiment_is_not_repeated_and_an_unfinished_run_starts_again(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["experiment", *ARGUMENTS, "--total-steps", str(STEPS), "--out", str(done)]
+    written = {path: path.stat().st_mtime_ns for path in (done / "runs").rglob("*")}
+    before = (done / "results.jsonl").read_text()
+    assert launch.main(command) == 0
+    assert "4 runs, 4 of them finished before" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (done / "runs").rglob("*")} == written
+    assert (done / "results.jsonl").read_text() == before
+
+    record, metrics = done / "runs/rtrl-seed3.json", done / "runs/rtrl-seed3/metrics.jsonl"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"seconds": None}))
+    first = [without_times(row) for row in rows(metrics)]
+    metrics.write_text("half a li")
+    assert launch.main(command) == 0
+    assert "4 runs, 3 of them finished before" in capsys.readouterr().out
+    assert [without_times(row) for row in rows(metrics)] == first  # the same run, from its seed
+    assert (done / "results.jsonl").read_text() == before
+
+
+def test_runs_of_other_settings_or_origin_are_left_alone(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["experiment", *ARGUMENTS, "--total-steps"]
+    assert launch.main([*command, "9000", "--out", str(done)]) == 2
+    assert "is a run with other settings" in capsys.readouterr().err
+    mine = tmp_path / "runs/tbptt-seed5/checkpoints"
+    mine.mkdir(parents=True)
+    assert launch.main([*command, str(STEPS), "--out", str(tmp_path)]) == 2
+    assert "was not made by this experiment" in capsys.readouterr().err
+    assert mine.exists()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tbptt-seed5"]
+
+
+def test_one_experiment_at_a_time_writes_to_a_folder(tmp_path: Path) -> None:
+    with FileLock(tmp_path / ".lock"), pytest.raises(ConfigError, match="in use by another experiment"):
+        conduct(experiment(good=""), out=tmp_path, arms=["good"], seeds=[0], jobs=1)
+
+
+def test_a_failed_run_is_told_and_the_others_finish(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = experiment(bad="--env.id memory/tmaize", good="")
+    assert conduct(both, out=tmp_path, arms=["bad", "good"], seeds=[0], jobs=1) == 1
+    printed = capsys.readouterr().out
+    assert "bad, seed 0: FAILED with exit code 2:" in printed
+    assert "memory/tmaze" in printed  # what the run itself had to say
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["failed"] == [{"arm": "bad", "seed": 0, "exit_code": 2}]
+    assert list(summary["arms"]) == ["good"]
+    assert summary["arms"]["good"]["mean_interval"] is None  # of one seed
+    assert "**Failed: bad, seed 0, exit code 2.**" in (tmp_path / "summary.md").read_text()
+
+
+def test_an_interrupted_experiment_leaves_no_run_behind(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "launch.py",
+            "experiment",
+            *ARGUMENTS,
+            "--total-steps",
+            "9999999",
+            "--out",
+            tmp_path,
+        ],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+    )
+    parent, deadline = psutil.Process(process.pid), time.monotonic() + 120
+    while not (tmp_path / "runs/tbptt-seed3/checkpoints").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    children = parent.children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 128 + signal.SIGTERM
+    assert len(children) == 2
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    assert json.loads((tmp_path / "runs/rtrl-seed3.json").read_text())["seconds"] is None
+    assert not (tmp_path / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tmaize"], ["unknown experiment 'tmaize'", "Did you mean 'tmaze'", "tmaze_b"]),
+        (["tmaze", "--arms", "rtrl", "gru"], ["--arms gru", "rtrl, tbptt, lstm"]),
+        (["tmaze", "--seeds", "1", "2", "1"], ["--seeds 1 2 1", "twice"]),
+        (["tmaze", "--jobs", "0"], ["--jobs 0", "at least 1"]),
+        (["tmaze", "--total-steps", "0"], ["--total-steps 0"]),
+    ],
+)
+def test_bad_input_is_refused(
+    arguments: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launch.main(["experiment", *arguments, "--out", str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert all(word in message for word in words), message
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_arm_is_a_config_that_can_run(name: str, tmp_path: Path) -> None:
+    named = get(name)
+    for run in plan(named, tmp_path, list(named.arms), [0], None):
+        config = tyro.cli(Config, default=preset(run.arguments[0]), args=run.arguments[1:])
+        check_env(config.env)
+        assert config.total_steps == named.steps(run.arm)
+        assert config.log_interval_steps * 50 == config.total_steps
+        if name in ("tmaze", "tmaze_b", "tmaze_delay"):  # no unroll links cue and choice
+            assert config.unroll_length <= config.env.memory.quiet + 1
+        # The gradient of the mean loss is clipped at 1, as the presets have it, whatever the unroll.
+        if config.optimizer == "adam":
+            assert config.grad_norm_clipping == config.steps_per_update
