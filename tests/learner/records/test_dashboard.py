@@ -175,7 +175,8 @@ def test_a_workspace_is_created_and_brought_up_to_date(
 
         def save(*words: str, layout: str = "") -> subprocess.CompletedProcess[str]:
             code = (
-                f"import sys; from learner.records import dashboard; {layout}sys.exit(dashboard.main(sys.argv[1:]))"
+                f"import sys; from learner.records import dashboard; {layout}"
+                "sys.exit(dashboard.main(sys.argv[1:]))"
             )
             return subprocess.run(
                 [sys.executable, "-c", code, *words],
