@@ -9,7 +9,7 @@ import os
 import platform
 from typing import Any
 
-from envs.make import SUITES, Suite
+from envs.registry import SUITES, Suite
 
 PACKAGES = {
     "torch": "everything",

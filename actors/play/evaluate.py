@@ -20,7 +20,8 @@ from actors.policy import Policy
 from actors.rollout import EpisodeStats
 from actors.weights import WeightSource
 from configs.schema import Config, ConfigError, EnvConfig
-from envs.make import env_spec, held_out, make_vec, num_levels, protocol, suite_of
+from envs.make import env_spec, held_out, make_vec, num_levels, protocol
+from envs.registry import suite_of
 from envs.scores import level_of, normalise, suite_for
 from envs.spec import VecEnv
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from configs.schema import EnvConfig, MemoryConfig
-from envs.make import SUITES, _settings, check_env, env_spec, make_vec, suite_of
+from envs.make import _settings, check_env, env_spec, make_vec
+from envs.registry import SUITES, suite_of
 from envs.spec import EnvError
 
 

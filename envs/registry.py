@@ -1,0 +1,168 @@
+"""Which suites there are: the prefix of an env id, the module behind it, its options, and what it needs.
+
+A suite is a module, imported when it is asked for (envs/make.py), so that a suite whose package is missing
+hinders no other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """A family of environments that share a prefix of the id and a set of options."""
+
+    name: str
+    prefix: str
+    """Of the env id; "" takes every id that no other suite claims."""
+    module: str
+    fields: frozenset[str] = frozenset()
+    """Fields of EnvConfig that take effect here, besides `id` and `num_envs`; `memory.delay` is nested."""
+    packages: tuple[str, ...] = ()
+    """Import names that the module needs besides NumPy."""
+    install: str = ""
+    """The command that installs them."""
+    backends: tuple[str, ...] = ()
+    """Alternatives of which one is enough. The module's `obstacle(backend)` is what keeps one from running
+    here, with the command that mends it, or None."""
+
+
+SUITES: tuple[Suite, ...] = (
+    Suite(
+        name="atari",
+        prefix="ALE/",
+        module="envs.suites.atari",
+        fields=frozenset(
+            {
+                "num_threads",
+                "max_episode_frames",
+                "sticky_actions",
+                "full_action_space",
+                "noop_max",
+                "life_loss_ends_episode",
+                "fire_reset",
+            }
+        ),
+        packages=("ale_py", "gymnasium"),
+        install="pip install -c constraints.txt ale-py gymnasium",
+    ),
+    Suite(name="cartpole", prefix="cartpole/", module="envs.suites.cartpole"),
+    Suite(name="counting", prefix="counting/", module="envs.suites.counting"),
+    Suite(
+        name="memory/tmaze",
+        prefix="memory/tmaze",
+        module="envs.suites.memory.tmaze",
+        fields=frozenset(
+            {
+                "memory.length_min",
+                "memory.length_max",
+                "memory.quiet",
+                "memory.num_cues",
+                "memory.random_phase",
+            }
+        ),
+    ),
+    Suite(
+        name="memory/copy",
+        prefix="memory/copy",
+        module="envs.suites.memory.copy_task",
+        fields=frozenset({"memory.num_cues", "memory.random_phase", "memory.symbols", "memory.delay"}),
+    ),
+    Suite(
+        name="memory/trace_conditioning",
+        prefix="memory/trace_conditioning",
+        module="envs.suites.memory.trace_conditioning",
+        fields=frozenset(
+            {
+                "memory.interval_min",
+                "memory.interval_max",
+                "memory.pause_min",
+                "memory.pause_max",
+                "memory.distractors",
+                "memory.episode_steps",
+            }
+        ),
+    ),
+    Suite(
+        name="dmlab",
+        prefix="dmlab/",
+        module="envs.suites.dmlab.env",
+        fields=frozenset(
+            {
+                "dmlab.width",
+                "dmlab.height",
+                "dmlab.action_repeat",
+                "dmlab.actions",
+                "dmlab.renderer",
+                "dmlab.held_out",
+                "dmlab.level_cache",
+                "dmlab.dataset_path",
+                "dmlab.extra_observations",
+            }
+        ),
+        packages=("deepmind_lab",),
+        install=(
+            "no package index has it; build it with Bazel: git clone https://github.com/google-deepmind/lab, "
+            "there `bazel build -c opt --cxxopt=-std=c++17 //python/pip_package:build_pip_package`, then "
+            "`PYTHON_BIN_PATH=$(which python3) bazel-bin/python/pip_package/build_pip_package DIR` and "
+            "`pip install DIR/deepmind_lab-*.whl` (envs/suites/dmlab/env.py lists what the build needs)"
+        ),
+    ),
+    Suite(
+        name="procgen",
+        prefix="procgen/",
+        module="envs.suites.procgen.env",
+        fields=frozenset(
+            {
+                "num_threads",
+                "procgen.num_levels",
+                "procgen.start_level",
+                "procgen.distribution_mode",
+                "procgen.backend",
+            }
+        ),
+        backends=("envpool", "procgen"),
+    ),
+    Suite(
+        name="popgym",
+        prefix="popgym/",
+        module="envs.suites.popgym",
+        packages=("gymnasium", "popgym"),
+        install="pip install -c constraints.txt gymnasium popgym",
+    ),
+    Suite(
+        name="minigrid",
+        prefix="minigrid/",
+        module="envs.suites.minigrid",
+        packages=("gymnasium", "minigrid"),
+        install="pip install -c constraints.txt gymnasium minigrid",
+    ),
+    Suite(
+        name="mujoco",
+        prefix="mujoco/",
+        module="envs.suites.mujoco",
+        packages=("gymnasium", "mujoco"),
+        install="pip install -c constraints.txt gymnasium mujoco",
+    ),
+    Suite(
+        name="vizdoom",
+        prefix="vizdoom/",
+        module="envs.suites.vizdoom",
+        fields=frozenset({"vizdoom.frame_skip"}),
+        packages=("gymnasium", "vizdoom"),
+        install="pip install -c constraints.txt gymnasium vizdoom",
+    ),
+    Suite(
+        name="gymnasium",
+        prefix="",
+        module="envs.suites.gym.env",
+        packages=("gymnasium",),
+        install="pip install -c constraints.txt gymnasium",
+    ),
+)
+"""Searched in order: the first whose prefix fits takes the id."""
+
+
+def suite_of(env_id: str) -> Suite:
+    return next(suite for suite in SUITES if env_id.startswith(suite.prefix))
