@@ -84,14 +84,17 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _plot(path: Path, results: list[dict[str, Any]]) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    backend = os.environ.pop("MPLBACKEND", None)  # no backend is needed; a missing one fails the import
+    try:
+        from matplotlib.figure import Figure
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
 
     sizes = list(dict.fromkeys((r["precision"], r["T"], r["B"], r["N"]) for r in results))
     ways = list(dict.fromkeys(r["way"] for r in results))
-    figure, axes = plt.subplots(figsize=(3 + 1.2 * len(sizes), 5), layout="constrained")
+    figure = Figure((3 + 1.2 * len(sizes), 5), layout="constrained")
+    axes = figure.subplots()
     width = 0.8 / len(ways)
     for i, way in enumerate(ways):
         rows = {(r["precision"], r["T"], r["B"], r["N"]): r for r in results if r["way"] == way}
@@ -106,4 +109,3 @@ def _plot(path: Path, results: list[dict[str, Any]]) -> None:
     axes.set_ylim(bottom=0.7)
     figure.legend(loc="outside upper center", fontsize="small", ncols=2)
     figure.savefig(path, dpi=120)
-    plt.close(figure)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")  # before pyplot: no display is needed
-
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
-
 from experiments.catalogue import Experiment
 from experiments.summary import Curve, mean_interval
+
+# Figures are written without a backend. One that MPLBACKEND names (a notebook's, in whatever was started
+# from there) and that is not installed would make the import fail; so matplotlib is imported here, first.
+_backend = os.environ.pop("MPLBACKEND", None)
+try:
+    from matplotlib import rc_context
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+finally:
+    if _backend is not None:
+        os.environ["MPLBACKEND"] = _backend
 
 # The palette of Okabe and Ito, which colour-blind readers can tell apart; the strokes help too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -29,8 +33,9 @@ SIZE_INCHES = (7.0, 4.2)
 
 def draw(experiment: Experiment, result: dict[str, Any], curves: Sequence[Curve], stem: Path) -> None:
     """Writes `stem`.png and `stem`.svg; the same result gives the same files."""
-    with plt.rc_context({"svg.hashsalt": experiment.name, "font.size": 10}):
-        figure, axes = plt.subplots(figsize=SIZE_INCHES, layout="constrained")
+    with rc_context({"svg.hashsalt": experiment.name, "font.size": 10}):
+        figure = Figure(SIZE_INCHES, layout="constrained")
+        axes = figure.subplots()
         if experiment.plot == "curve":
             _curves(axes, experiment, curves)
         else:
@@ -53,10 +58,9 @@ def draw(experiment: Experiment, result: dict[str, Any], curves: Sequence[Curve]
 
 
 def save(figure: Figure, stem: Path) -> None:
-    """Writes `stem`.png and `stem`.svg, without the date, and closes the figure."""
+    """Writes `stem`.png and `stem`.svg, without the date."""
     for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):
         figure.savefig(stem.with_name(stem.name + suffix), dpi=150, metadata=metadata)
-    plt.close(figure)
 
 
 def _curves(axes: Axes, experiment: Experiment, curves: Sequence[Curve]) -> None:

@@ -8,15 +8,12 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
 from envs.spec import EnvError
 from experiments.curves.curves import LAG, THROUGHPUT, TRACES, ArmCurve, Run
 from experiments.curves.trace_health import decay, unit_norms
-from experiments.plots import COLOURS, SIZE_INCHES, STROKES, save
+from experiments.plots import COLOURS, SIZE_INCHES, STROKES, Axes, EngFormatter, Figure, rc_context, save
 from learner.records import checkpoint
 from learner.records.metrics import spec_of
 
@@ -64,9 +61,9 @@ def draw_all(
 
 def _draw(stem: Path, panels: Sequence[Panel], caption: str) -> None:
     width, height = SIZE_INCHES
-    with plt.rc_context({"svg.hashsalt": stem.name, "font.size": 10}):
-        size = (width, 0.75 * height * len(panels) + 0.4)
-        figure, grid = plt.subplots(len(panels), 1, figsize=size, layout="constrained", squeeze=False)
+    with rc_context({"svg.hashsalt": stem.name, "font.size": 10}):
+        figure = Figure((width, 0.75 * height * len(panels) + 0.4), layout="constrained")
+        grid = figure.subplots(len(panels), 1, squeeze=False)
         for axes, panel in zip(grid[:, 0], panels, strict=True):
             panel(axes)
             axes.spines[["top", "right"]].set_visible(False)

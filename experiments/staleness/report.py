@@ -101,7 +101,7 @@ def _markdown(data: dict[str, Any]) -> str:
 
 def _plot(stem: Path, results: Rows, length: int) -> None:
     """Distance, and what the cosines have lost, against the learning rate; both axes logarithmic."""
-    from experiments.plots import COLOURS, MARKERS, plt
+    from experiments.plots import COLOURS, MARKERS, Figure, rc_context, save
 
     by_rate = _by_rate(results)
     moving = {rate: rows for rate, rows in by_rate.items() if rate > 0.0}
@@ -120,8 +120,9 @@ def _plot(stem: Path, results: Rows, length: int) -> None:
             },
         ),
     )
-    with plt.rc_context({"svg.hashsalt": "staleness", "font.size": 10}):
-        figure, both = plt.subplots(1, 2, figsize=(9.0, 4.0), layout="constrained")
+    with rc_context({"svg.hashsalt": "staleness", "font.size": 10}):
+        figure = Figure((9.0, 4.0), layout="constrained")
+        both = figure.subplots(1, 2)
         for axes, (label, lines) in zip(both, panels, strict=True):
             for (name, (field, table)), colour, marker in zip(
                 lines.items(), cycle(COLOURS), cycle(MARKERS), strict=False
@@ -144,6 +145,4 @@ def _plot(stem: Path, results: Rows, length: int) -> None:
         figure.suptitle(
             f"Staleness of carried traces, T-maze of {length} steps; at step size 0: at most {at_rest:.0e}"
         )
-        for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):
-            figure.savefig(stem.with_name(stem.name + suffix), dpi=150, metadata=metadata)
-        plt.close(figure)
+        save(figure, stem)
