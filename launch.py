@@ -47,6 +47,7 @@ from actors.fleet.fleet import FleetError, make_fleet
 from actors.play.evaluator import make_evaluator
 from actors.play.video import VideoError
 from actors.policy import Policy
+from configs.machine import available_cores
 from configs.presets import preset, preset_patterns
 from configs.schema import Config, ConfigError
 from envs.doctor import diagnose, report
@@ -207,6 +208,8 @@ def main(arguments: list[str]) -> int:
     if verb is None:
         print(f"launch.py: unknown verb {arguments[0]!r}; choose one of {', '.join(VERBS)}", file=sys.stderr)
         return 2
+    # torch takes the CPU affinity into account, not the quota of a container.
+    torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
     try:
         return verb(arguments[1:])
     except BAD_INPUT as error:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from configs.machine import available_cores
+
 
 def header() -> dict[str, object]:
     """Plain JSON. No host name, no user, no path."""
@@ -17,7 +19,7 @@ def header() -> dict[str, object]:
     return {
         "date": time.strftime("%Y-%m-%d"),
         "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "load_average": [round(value, 2) for value in os.getloadavg()],
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),

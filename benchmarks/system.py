@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -35,6 +34,7 @@ from actors.fleet.fleet import make_fleet
 from actors.inference import LocalInference
 from actors.policy import Policy
 from benchmarks.machine import header
+from configs.machine import available_cores
 from configs.presets import preset
 from configs.schema import Config
 from envs.make import check_env, env_spec, make_vec
@@ -44,7 +44,7 @@ from learner.loop import StopFlag, TrainLoop
 from learner.publish import LocalPublisher, make_publisher
 
 DEFAULT_PRESET = "atari_breakout_rtrl_bench"
-CORES = os.cpu_count() or 1
+CORES = available_cores()
 WARM_UP_S = 10.0
 """Of the whole system: workers start, kernels are chosen, queues fill."""
 

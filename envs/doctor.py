@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
 from typing import Any
 
+from configs.machine import available_cores
 from envs.registry import SUITES, Suite
 
 PACKAGES = {
@@ -54,7 +54,7 @@ def diagnose() -> dict[str, Any]:
     """Plain JSON; with the GPUs, what `doctor --json` writes."""
     return {
         "python": platform.python_version(),
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "packages": {name: _version(name) for name in PACKAGES},
         "suites": {suite.name: _examine(suite) for suite in SUITES},
     }

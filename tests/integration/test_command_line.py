@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import launch as launch_module
 from learner.records.run_dir import RunDir
@@ -130,3 +131,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     newest.write_bytes(content)
     assert run("train", "--resume", str(run_dir)) == 0
     assert "checkpoint refused" in capfd.readouterr().err
+
+
+def test_torch_takes_no_more_threads_than_a_quota_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(launch_module, "available_cores", lambda: 1)
+    try:
+        run("train")
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
