@@ -48,6 +48,14 @@ class RandomStreams:
 
 
 def distinct_seeds(seed: int, count: int) -> NDArray[np.int32]:
-    """`count` different seeds in [0, 2**31 - 1), for envs that take one 32-bit seed a slot."""
-    random = np.random.default_rng(np.random.SeedSequence(seed))
-    return random.choice(2**31 - 1, size=count, replace=False, shuffle=False).astype(np.int32)
+    """`count` different seeds in [0, 2**31), for envs that take one 32-bit seed a slot.
+
+    The first ones stay the same however many are asked for.
+    """
+    drawn = 0
+    while True:  # SeedSequence gives ever the same sequence of words, of which repeated ones are left out
+        drawn = 2 * max(drawn, count)
+        words = np.random.SeedSequence(seed).generate_state(drawn) >> np.uint32(1)
+        _, first = np.unique(words, return_index=True)
+        if len(first) >= count:
+            return words[np.sort(first)[:count]].astype(np.int32)

@@ -8,7 +8,6 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 from configs.schema import EnvConfig
 from envs.make import check_env, make_vec
 from envs.suites.atari import AtariVecEnv, known_ids
-from envs.suites.streams import distinct_seeds
 
 
 def build(env_id: str, num_envs: int, **fields: object) -> AtariVecEnv:
@@ -171,12 +170,6 @@ def test_seeds_decide_the_games_and_slots_differ() -> None:
     more = build("ALE/Breakout-v5", 6, sticky_actions=0.25, noop_max=0, num_threads=2)
     more.reset(1)
     np.testing.assert_array_equal(first, np.stack([more.step(row).observation for row in rows]))
-
-
-def test_distinct_seeds_are_distinct_and_fit_32_bits() -> None:
-    seeds = distinct_seeds(5, 200_000)  # drawn with replacement, about 9 pairs would be equal
-    assert len(set(seeds.tolist())) == 200_000 and seeds.min() >= 0 and seeds.dtype == np.int32
-    assert not set(seeds[:4096].tolist()) & set(distinct_seeds(6, 4096).tolist())
 
 
 def test_observations_are_fresh_arrays() -> None:
