@@ -92,6 +92,17 @@ def test_rollouts_that_are_too_old_are_dropped_and_counted() -> None:
     assert (batcher.dropped, len(batcher)) == (1, 1)
 
 
+def test_a_rollout_is_as_old_as_the_oldest_weights_that_acted_in_it() -> None:
+    batcher = _batcher(max_policy_lag=3)
+    batcher.add(rollout(0, policy_version_min=1, policy_version_max=5), 5)
+    assert (batcher.dropped, len(batcher)) == (1, 0)
+    batcher.add(rollout(1, policy_version_min=2, policy_version_max=5), 5)
+    batcher.add(rollout(2, policy_version_min=3, policy_version_max=4), 5)
+    batch = batcher.next_batch()
+    assert batch is not None
+    np.testing.assert_array_equal(batch.policy_version_min, [2] * E + [3] * E)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
