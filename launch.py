@@ -35,7 +35,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -44,6 +44,7 @@ import tyro
 
 from actors.fleet.cluster import check_lasting, ray_session
 from actors.fleet.fleet import FleetError, make_fleet
+from actors.output import lasting_output
 from actors.play.evaluator import make_evaluator
 from actors.play.video import VideoError
 from actors.policy import Policy
@@ -199,11 +200,19 @@ VERBS = {
     "doctor": doctor,
 }
 
+LASTING = ("train", "experiment")
+"""Verbs that run for days, and go on where nothing can be printed any more."""
+
 
 def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print((__doc__ or "").split("The data of")[0].rstrip())
         return 0 if arguments else 2
+    with lasting_output() if arguments[0] in LASTING else nullcontext():
+        return run_verb(arguments)
+
+
+def run_verb(arguments: list[str]) -> int:
     verb = VERBS.get(arguments[0])
     if verb is None:
         print(f"launch.py: unknown verb {arguments[0]!r}; choose one of {', '.join(VERBS)}", file=sys.stderr)

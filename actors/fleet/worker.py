@@ -7,6 +7,7 @@ import torch
 
 from actors.collect import Collector, make_collector
 from actors.fleet.nodes import Identity, identity
+from actors.output import make_output_last
 from actors.play.evaluate import Evaluation, evaluate_source
 from actors.rollout import Rollout
 from actors.weights import WeightSource
@@ -22,6 +23,7 @@ class RolloutWorker:
     """
 
     def __init__(self, config_json: str, source: WeightSource, actor_id: int, incarnation: int) -> None:
+        make_output_last()
         self._arguments = (config_json, source, actor_id, incarnation)
         self._collector: Collector | None = None
 
@@ -45,6 +47,7 @@ class EvaluationWorker:
     """Plays whole games by the newest weights, on request."""
 
     def __init__(self, config_json: str, source: WeightSource) -> None:
+        make_output_last()
         self._config, self._source = Config.from_json(config_json), source
         torch.set_num_threads(self._config.env.num_threads)
 

@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from actors.output import LastingStream
 from learner.records.metrics import EPISODE_WINDOW
 
 LINE_INTERVAL_S = 30.0
@@ -40,7 +41,6 @@ class ProgressView:
     ) -> None:
         """`total_steps`: agent steps. `output`: standard output if None; a terminal gets the panel."""
         self._total_steps, self._run_dir, self._title, self._clock = total_steps, run_dir, title, clock
-        self.errors = 0
         self._step = 0
         self._episodes = 0
         self._rate: float | None = None
@@ -53,6 +53,11 @@ class ProgressView:
         if console.is_terminal and not console.is_dumb_terminal:
             self._live = Live(self._panel(), console=console, auto_refresh=False)
             self._live.start()
+
+    @property
+    def errors(self) -> int:
+        """What the terminal or the log did not take, of whoever prints in this process."""
+        return self._output.failures if isinstance(self._output, LastingStream) else 0
 
     def write(self, global_step: int, metrics: Mapping[str, float]) -> None:
         """New numbers, named as in `learner.records.metrics`."""
