@@ -2,7 +2,7 @@
 
 `vizdoom/MyWayHome` and so on: the scenarios of which one button is pressed at a time (as many actions as
 buttons, and doing nothing), seen by their screen alone: uint8 [3, 60, 80], 160 x 120 pixels averaged two by
-two. Each slot is an engine process.
+two. Each slot is an engine process, which dies with this one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import contextlib
 import importlib
 import os
 import re
+import shlex
+import sys
 import tempfile
 from functools import cache, partial
 from pathlib import Path
@@ -22,6 +24,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from configs.schema import EnvConfig
+from envs.spec import EnvError
+from envs.suites import die_with_parent
 from envs.suites.gym.env import GymVecEnv, make_registered
 
 HEIGHT, WIDTH = 60, 80
@@ -42,6 +46,23 @@ def _gym_ids() -> dict[str, str]:
         and spec.kwargs.get("max_buttons_pressed") == 1
         and match[1] not in _WITHOUT
     }
+
+
+def with_parent(folder: Path, program: Path) -> Path:
+    """A script in `folder` that ViZDoom starts in place of `program`: it becomes that, bound to this process.
+
+    Raises EnvError where no program in `folder` may run.
+    """
+    script = folder / "vizdoom"
+    command = [sys.executable, "-IS", die_with_parent.__file__, str(os.getpid()), str(program)]
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    script.chmod(0o700)
+    if not os.access(script, os.X_OK):
+        raise EnvError(
+            f"no program may run in {folder} (mounted noexec?), from where ViZDoom's engine is started; "
+            "set TMPDIR to a folder where programs may run"
+        )
+    return script
 
 
 class Screen(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -68,6 +89,9 @@ class Screen(gymnasium.Wrapper[Any, Any, Any, Any]):
         settings, no folder in the working directory, no name of the shared memory (what is mapped stays)."""
         game.set_doom_config_path(os.devnull)
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            if sys.platform == "linux":
+                engine = Path(importlib.import_module("vizdoom").__file__ or "").with_name("vizdoom")
+                game.set_vizdoom_path(str(with_parent(Path(folder), engine)))
             first = self.env.reset(**options)
         maps = Path("/proc/self/maps")
         if maps.exists():
