@@ -149,6 +149,28 @@ class VizdoomConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AtariConfig:
+    """What an agent step of the `ALE/...` games is, and what it shows. The defaults are DQN's."""
+
+    frame_stack: int = 4
+    """Observations that are shown at once, the newest among them. 1: what is not on the screen has to be
+    remembered."""
+    frame_skip: int = 4
+    """Frames, at 60 a second, that one action is held for; the last two are max-pooled."""
+    size: int = 84
+    """Pixels of an observation's side; the screen has 160 x 210."""
+    colour: bool = False
+    """Three channels a frame instead of a grey one."""
+
+    def __post_init__(self) -> None:
+        for name in ("frame_stack", "frame_skip"):
+            require(getattr(self, name) >= 1, f"env.atari.{name}", getattr(self, name), "needs at least 1")
+        require(
+            1 <= self.size <= 160, "env.atari.size", self.size, "1 to 160, the shorter side of the screen"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnvConfig:
     """What the actors step. The id chooses the suite; a field of another suite is refused."""
 
@@ -169,7 +191,10 @@ class EnvConfig:
     life_loss_ends_episode: bool = False
     """Atari: a lost life is a termination for the learner; returns are still those of whole games."""
     fire_reset: bool = True
-    """Atari: press FIRE after a reset in games that wait for it."""
+    """Atari: press FIRE after a reset and, where a lost life ends an episode, after that too, in games that
+    wait for it."""
+    atari: AtariConfig = field(default_factory=AtariConfig)
+    """Options of the `ALE/...` games' observations."""
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     """Options of the `memory/...` tasks."""
     procgen: ProcgenConfig = field(default_factory=ProcgenConfig)

@@ -13,7 +13,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 
-from configs.env import DmlabConfig, EnvConfig, MemoryConfig, ProcgenConfig, VizdoomConfig
+from configs.env import AtariConfig, DmlabConfig, EnvConfig, MemoryConfig, ProcgenConfig, VizdoomConfig
 from configs.error import ConfigError, require
 from configs.parts import (
     CheckpointConfig,
@@ -33,6 +33,7 @@ from configs.parts import (
 from configs.serial import build
 
 __all__ = [
+    "AtariConfig",
     "CheckpointConfig",
     "Config",
     "ConfigError",

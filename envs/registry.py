@@ -42,6 +42,10 @@ SUITES: tuple[Suite, ...] = (
                 "noop_max",
                 "life_loss_ends_episode",
                 "fire_reset",
+                "atari.frame_stack",
+                "atari.frame_skip",
+                "atari.size",
+                "atari.colour",
             }
         ),
         packages=("ale_py", "gymnasium"),

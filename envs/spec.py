@@ -7,8 +7,8 @@ At most one of the two flags is True.
 
 One exception, Atari games whose lost lives terminate: there `terminated` without `game_over` means
 that the game plays on. The next step is a dummy to the learner but an ordinary one to the game:
-its action counts, and its reward belongs to the game's return. So a return is the sum of all
-rewards up to `game_over`.
+its action counts (or FIRE in its place, in a game that waits for it), and its reward belongs to the
+game's return. So a return is the sum of all rewards up to `game_over`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class EnvSpec:
     continuous_actions: bool = False
     frames_per_step: int = 1
     """Emulator frames of one agent step (the action repeat)."""
+    frames_stacked: int = 1
+    """Observations over time that the channels of an image hold, the newest in the last of them."""
     levels: tuple[str, ...] = ()
     """The level that each slot plays, one name a slot."""
     action_names: tuple[str, ...] = ()

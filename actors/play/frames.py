@@ -37,7 +37,7 @@ class Screen:
     """Draws the moments of one env, in their order. All frames have one size, even in both directions."""
 
     def __init__(self, spec: EnvSpec) -> None:
-        self._names = spec.action_names
+        self._names, self._stacked = spec.action_names, spec.frames_stacked
         self._game = 0
         self._values: list[float] = []
         self._columns: deque[NDArray[np.float32]] = deque(maxlen=COLUMNS)
@@ -71,7 +71,7 @@ class Screen:
         parts = [part for _, part in observation_parts(moment.observation)]
         image = next((part for part in parts if part.dtype == np.uint8 and part.ndim == 3), None)
         if image is not None:
-            return newest_image(image)
+            return newest_image(image, self._stacked)
         return self._heat_map(np.concatenate([part.ravel() for part in parts]).astype(np.float32))
 
     def _heat_map(self, numbers: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -137,8 +137,10 @@ def caption(moment: Moment, action_names: Sequence[str]) -> tuple[str, str]:
     return first, f"value {moment.value:+.3f}   action {action}"
 
 
-def newest_image(observation: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[h, w, 3] of [C, h, w]: three channels are colours, any other number are grey images, newest last."""
-    if len(observation) == 3:
-        return np.ascontiguousarray(np.moveaxis(observation, 0, -1))
-    return np.repeat(observation[-1][:, :, None], 3, axis=2)
+def newest_image(observation: NDArray[np.uint8], stacked: int = 1) -> NDArray[np.uint8]:
+    """[h, w, 3] of [C, h, w], which holds `stacked` images over time: three channels of the newest are
+    colours, of any other number the last one is shown in grey."""
+    newest = observation[-(len(observation) // stacked) :]
+    if len(newest) == 3:
+        return np.ascontiguousarray(np.moveaxis(newest, 0, -1))
+    return np.repeat(newest[-1][:, :, None], 3, axis=2)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import EnvConfig, MemoryConfig
+from configs.schema import AtariConfig, EnvConfig, MemoryConfig
 from envs.make import _settings, check_env, env_spec, make_vec
 from envs.registry import SUITES, suite_of
 from envs.spec import EnvError
@@ -70,6 +70,16 @@ def test_a_setting_without_effect_is_refused(env_id: str, field: str, value: obj
 def test_an_option_of_another_memory_task_is_refused(env_id: str, options: dict, name: str) -> None:
     with pytest.raises(EnvError, match=rf"env\.{name} = .* cannot take effect: {env_id}"):
         check_env(EnvConfig(id=env_id, memory=MemoryConfig(**options)))
+
+
+@pytest.mark.parametrize("options", [{"frame_stack": 1}, {"frame_skip": 2}, {"size": 64}, {"colour": True}])
+def test_how_atari_is_shown_is_asked_of_atari_only(options: dict) -> None:
+    config = EnvConfig(id="procgen/chaser", atari=AtariConfig(**options))
+    with pytest.raises(EnvError, match=rf"env\.atari\.{next(iter(options))} = .* cannot take effect"):
+        check_env(config)
+    for field in ("frame_stack", "frame_skip", "size"):
+        with pytest.raises(ValueError, match=rf"env\.atari\.{field} = 0"):
+            AtariConfig(**{field: 0})
 
 
 def test_every_field_of_the_config_takes_effect_somewhere() -> None:

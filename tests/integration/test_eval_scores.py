@@ -20,6 +20,10 @@ PROTOCOL = {
     "noop_max": 30,
     "life_loss_ends_episode": True,
     "fire_reset": True,
+    "atari.frame_stack": 4,
+    "atari.frame_skip": 4,
+    "atari.size": 84,
+    "atari.colour": False,
     "num_actions": 18,
     "frames_per_step": 4,
 }

@@ -10,7 +10,8 @@ import torch
 
 from actors.policy import Policy
 from actors.policy.encoders import ImageEncoder, InstructionEncoder
-from configs.schema import ConfigError, PolicyConfig
+from configs.schema import AtariConfig, ConfigError, EnvConfig, PolicyConfig
+from envs.make import env_spec
 from envs.spec import EnvSpec
 
 T, B, A = 6, 3, 4
@@ -181,3 +182,19 @@ def test_continuous_actions_take_two_parameters_each_and_are_fed_back_squashed()
     assert step.logits.shape == (B, 4)
     x = policy.core_input(observation, zeros, reset, action)
     torch.testing.assert_close(x[:, 6:], action.tanh() * ~reset[:, None])
+
+
+@pytest.mark.parametrize("encoder", ["shallow", "nature", "deep"])
+def test_an_encoder_fits_atari_however_it_is_shown(encoder: str) -> None:
+    def spec(**options: Any) -> EnvSpec:
+        return env_spec(EnvConfig(id="ALE/Pong-v5", atari=AtariConfig(**options)))
+
+    for options in ({"frame_stack": 1}, {"colour": True, "size": 64}, {"frame_stack": 2, "size": 97}):
+        shown = spec(**options)
+        policy = _policy(shown, encoder=encoder, core="none")
+        image = torch.zeros(1, *shown.observation_shape, dtype=torch.uint8)
+        step = policy.step(image, torch.zeros(1), torch.ones(1, dtype=torch.bool), (), torch.zeros(1).long())
+        assert step.logits.shape == (1, 6)
+    if encoder != "deep":
+        with pytest.raises(ConfigError, match="too small for its strides"):
+            _policy(spec(size=11), encoder=encoder)

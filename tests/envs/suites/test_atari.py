@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
-from configs.schema import EnvConfig
+from actors.play.frames import newest_image
+from configs.schema import AtariConfig, EnvConfig
 from envs.make import check_env, make_vec
 from envs.suites.atari import AtariVecEnv, known_ids
 
@@ -20,10 +23,11 @@ def actions_for(env: AtariVecEnv, steps: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, env.spec.num_actions, (steps, env.num_envs))
 
 
-def reference(env_id: str) -> gymnasium.Env:
+def reference(env_id: str, stack: int = 4, **preprocessing: Any) -> gymnasium.Env:
     """One game through Gymnasium's own wrappers: the oracle."""
     base = gymnasium.make(env_id, frameskip=1, repeat_action_probability=0.0)
-    return FrameStackObservation(AtariPreprocessing(base, noop_max=0), 4, padding_type="zero")
+    one = AtariPreprocessing(base, noop_max=0, **preprocessing)
+    return FrameStackObservation(one, stack, padding_type="zero")
 
 
 @pytest.mark.parametrize("env_id", ["ALE/Breakout-v5", "ALE/SpaceInvaders-v5", "ALE/MsPacman-v5"])
@@ -79,6 +83,69 @@ def test_a_life_is_lost_where_the_emulators_counter_falls(env_id: str) -> None:
         games += over
     assert games >= 1 and lost >= 4
     assert goes_on_with_none_left == (env_id == "ALE/Frogger-v5")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        AtariConfig(frame_stack=1),
+        AtariConfig(frame_stack=2, colour=True),
+        AtariConfig(frame_stack=1, frame_skip=1, size=64),
+        AtariConfig(frame_stack=3, frame_skip=5, size=100, colour=True),
+    ],
+)
+def test_stack_skip_size_and_colour_equal_gymnasiums_bit_for_bit(options: AtariConfig) -> None:
+    env = build("ALE/MsPacman-v5", 1, noop_max=0, fire_reset=False, atari=options)
+    other = reference(
+        "ALE/MsPacman-v5",
+        options.frame_stack,
+        frame_skip=options.frame_skip,
+        screen_size=options.size,
+        grayscale_obs=not options.colour,
+    )
+
+    def channels_first(theirs: np.ndarray) -> np.ndarray:
+        """[stack, H, W(, 3)]: the colours of the oldest frame are the first channels."""
+        frames = [frame.transpose(2, 0, 1) if options.colour else frame[None] for frame in theirs]
+        return np.concatenate(frames)
+
+    np.testing.assert_array_equal(env.reset(0)[0], channels_first(other.reset(seed=0)[0]))
+    assert env.spec.observation_shape == env.reset(0).shape[1:]
+    assert env.spec.frames_per_step == options.frame_skip
+    for row in actions_for(env, 40):
+        step, (expected, reward, *_) = env.step(row), other.step(int(row[0]))
+        np.testing.assert_array_equal(step.observation[0], channels_first(expected))
+        assert step.reward[0] == reward
+    shown = newest_image(step.observation[0], env.spec.frames_stacked)
+    last = np.asarray(expected)[-1]
+    np.testing.assert_array_equal(shown, last if options.colour else np.repeat(last[..., None], 3, 2))
+
+
+@pytest.mark.parametrize(("env_id", "waits"), [("ALE/Breakout-v5", True), ("ALE/UpNDown-v5", False)])
+def test_fire_follows_a_lost_life_in_games_that_wait_for_it_and_in_no_other(env_id: str, waits: bool) -> None:
+    """A policy that never presses it finishes its games, and what it chose elsewhere was played."""
+    ours = build(env_id, 2, noop_max=0, life_loss_ends_episode=True)
+    plain = build(env_id, 2, noop_max=0)
+    fire = ours.spec.action_names.index("FIRE")
+    still = ours.spec.action_names.index("NOOP")
+    np.testing.assert_array_equal(ours.reset(0), plain.reset(0))
+    lost, lives, games = np.zeros(2, np.bool_), 0, 0
+    for _ in range(300):
+        a = ours.step(np.full(2, still))
+        b = plain.step(np.where(lost & waits, fire, still))
+        np.testing.assert_array_equal(a.observation, b.observation)
+        np.testing.assert_array_equal(a.reward, b.reward)
+        np.testing.assert_array_equal(a.game_over, b.game_over)
+        lost = a.terminated & ~a.game_over
+        lives += int(lost.sum())
+        games += int(a.game_over.sum())
+    assert lives >= (8 if waits else 2) and games >= (2 if waits else 0)
+
+
+def test_without_fire_reset_the_game_waits() -> None:
+    env = build("ALE/Breakout-v5", 1, noop_max=0, life_loss_ends_episode=True, fire_reset=False)
+    env.reset(0)
+    assert not any(env.step(np.array([2])).terminated.any() for _ in range(300))
 
 
 def test_a_game_may_end_with_a_life_left() -> None:
