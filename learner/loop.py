@@ -28,6 +28,7 @@ from learner.records import checkpoint
 from learner.records.evaluations import Evaluations, Evaluator
 from learner.records.metrics import Metrics
 from learner.records.sinks import Sink
+from learner.records.state import split_state
 
 
 class Counters(Protocol):
@@ -226,7 +227,7 @@ class TrainLoop:
             print(f"checkpoint not written, next try in {self.config.checkpoint.interval_s:g} s: {error}")
 
     def save(self) -> Path:
-        tensors, rest = checkpoint.split_state(self.state_dict(), "")
+        tensors, rest = split_state(self.state_dict(), "")
         return checkpoint.save(
             self._checkpoints,
             self.learner.global_step,

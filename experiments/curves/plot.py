@@ -16,6 +16,7 @@ from experiments.curves.trace_health import decay, unit_norms
 from experiments.plots import COLOURS, SIZE_INCHES, STROKES, Axes, EngFormatter, Figure, rc_context, save
 from learner.records import checkpoint
 from learner.records.metrics import spec_of
+from learner.records.state import join_state
 
 Panel = Callable[[Axes], None]
 Styles = Mapping[str, tuple[str, str]]
@@ -124,7 +125,7 @@ def _unit_panels(
                 print(f"checkpoint refused: {message}", file=sys.stderr)
             meta = loaded.meta["state"]
             assert isinstance(meta, dict)
-            state = checkpoint.join_state(meta, loaded.tensors)
+            state = join_state(meta, loaded.tensors)
             layers = unit_norms(state)
             if layers is not None:
                 norms += [(name, layer, norm) for layer, norm in enumerate(layers)]

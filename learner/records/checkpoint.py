@@ -7,8 +7,7 @@ One checkpoint is one directory under `RUN_DIR/checkpoints`:
 
 It is written under a temporary name, forced to disk and then renamed, so a directory with a final
 name is complete; the checksums catch what the disk does to it later. No pickle: reading a checkpoint
-runs no code. `split_state` and `join_state` take nested state, such as an optimizer's, apart into
-tensors and JSON and put it together again.
+runs no code. learner/records/state.py takes nested state apart into what a checkpoint holds.
 """
 
 from __future__ import annotations
@@ -22,9 +21,8 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import numpy as np
 import torch
 from safetensors import torch as safetensors_torch
 
@@ -39,6 +37,14 @@ _log = logging.getLogger(__name__)
 
 class CheckpointError(Exception):
     """A checkpoint that could not be written or read. The message names the path and the cause."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint that was read and is not what was written: cut short, altered, a file of it gone.
+
+    One that could not be read (a disk or a server that does not answer, a permission, another format) may be
+    intact, and is no DamagedCheckpointError.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,40 +110,63 @@ def save(
     return final
 
 
+def steps(folder: Path) -> dict[int, Path]:
+    """Complete checkpoint directories by their step, unchecked. One that was being replaced when the writer
+    died counts under its old name.
+
+    Raises CheckpointError if the folder cannot be read.
+    """
+    try:
+        names = os.listdir(folder)  # Path.glob takes a folder that it may not read for an empty one
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise CheckpointError(_unreadable(folder, error)) from error
+    found: dict[int, Path] = {}
+    for name in sorted(names):  # .old-step_* before step_*, which replaced it
+        if match := _NAME.fullmatch(name.removeprefix(_REPLACED)):
+            found[int(match[1])] = folder / name
+    return found
+
+
 def newest(folder: Path) -> Path | None:
-    """The newest complete checkpoint directory, unchecked; None if there is none."""
+    """The newest complete checkpoint directory, unchecked; None if there is none.
+
+    Raises CheckpointError if the folder cannot be read.
+    """
     return next(iter(_newest_first(folder)), None)
 
 
 def load(path: Path) -> Checkpoint:
-    """Reads and verifies one checkpoint directory. Raises CheckpointError naming what is wrong."""
-    try:
-        text = (path / "meta.json").read_bytes()
-        data = (path / "tensors.safetensors").read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
+    """Reads and verifies one checkpoint directory.
+
+    Raises DamagedCheckpointError naming what is wrong with it; CheckpointError if it cannot be read.
+    """
+    text, data = _read(path / "meta.json"), _read(path / "tensors.safetensors")
     try:
         document = json.loads(text)
         content = document["content"]
         intact = document["content_sha256"] == _digest(content)
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"checkpoint {path}: meta.json is damaged ({error!r})") from error
+        raise DamagedCheckpointError(f"checkpoint {path}: meta.json is damaged ({error!r})") from error
     if not intact:
-        raise CheckpointError(f"checkpoint {path}: meta.json does not match its checksum")
+        raise DamagedCheckpointError(f"checkpoint {path}: meta.json does not match its checksum")
     if content["format_version"] != FORMAT_VERSION:
         raise CheckpointError(
-            f"checkpoint {path} has format {content['format_version']}, this version reads {FORMAT_VERSION}"
+            f"checkpoint {path} has format {content['format_version']}, this version reads {FORMAT_VERSION}: "
+            "use the version of the code that wrote it"
         )
     if hashlib.sha256(data).hexdigest() != content["tensors_sha256"]:
-        raise CheckpointError(f"checkpoint {path}: tensors.safetensors does not match its checksum")
+        raise DamagedCheckpointError(f"checkpoint {path}: tensors.safetensors does not match its checksum")
     return Checkpoint(content["step"], safetensors_torch.load(data), content["meta"], path)
 
 
 def load_latest(folder: Path) -> Checkpoint:
-    """The newest checkpoint that passes its checksums. Changes nothing on disk, so that a run can be
-    evaluated while it trains. Those passed over are logged as warnings and listed in `refused`.
+    """The newest checkpoint that is not damaged. Changes nothing on disk, so that a run can be evaluated
+    while it trains. Those passed over are logged as warnings and listed in `refused`.
 
-    Raises CheckpointError if there is none, or none that is intact.
+    Raises CheckpointError if there is none, if all are damaged, or if one cannot be read: that one may be
+    intact, and a run that went on from an older one would remove it.
     """
     while True:
         refused: list[str] = []
@@ -145,8 +174,10 @@ def load_latest(folder: Path) -> Checkpoint:
             try:
                 checkpoint = load(path)
             except CheckpointError as error:
-                if not path.exists():
+                if path not in _newest_first(folder):
                     break  # a training process has just pruned or replaced it: look again
+                if not isinstance(error, DamagedCheckpointError):
+                    raise
                 refused.append(str(error))
                 continue
             for message in refused:
@@ -154,58 +185,8 @@ def load_latest(folder: Path) -> Checkpoint:
             return dataclasses.replace(checkpoint, refused=refused)
         else:
             if refused:
-                raise CheckpointError("no usable checkpoint:\n  " + "\n  ".join(refused))
+                raise DamagedCheckpointError("no usable checkpoint:\n  " + "\n  ".join(refused))
             raise CheckpointError(f"no checkpoint in {folder}: the run ended before its first save")
-
-
-def split_state(state: object, prefix: str = "") -> tuple[dict[str, torch.Tensor], Json]:
-    """Nested state as (tensors by flat name, which `prefix` begins, and JSON that refers to them).
-
-    Takes dicts with str or int keys, lists, tuples, tensors, NumPy arrays, and JSON scalars.
-    Raises TypeError naming the place of anything else.
-    """
-    tensors: dict[str, torch.Tensor] = {}
-
-    def keep(name: str, tensor: torch.Tensor) -> str:
-        if name in tensors:
-            raise ValueError(f"two tensors of the state are both called {name}: rename a key that holds '/'")
-        tensors[name] = tensor
-        return name
-
-    def encode(value: Any, name: str) -> Json:
-        if isinstance(value, torch.Tensor):
-            return {"tensor": keep(name, value)}
-        if isinstance(value, np.ndarray):
-            return {"array": keep(name, torch.from_numpy(value.copy()))}
-        below = f"{name}/" if name else ""
-        if isinstance(value, dict):
-            if not all(type(key) in (str, int) for key in value):
-                raise TypeError(f"state {name} has a key that is neither str nor int")
-            return {"dict": [[key, encode(item, f"{below}{key}")] for key, item in value.items()]}
-        if type(value) in (list, tuple):
-            items: list[Json] = [encode(item, f"{below}{index}") for index, item in enumerate(value)]
-            return items if type(value) is list else {"tuple": items}
-        if value is None or isinstance(value, (bool, int, float, str)):
-            return value
-        raise TypeError(f"state {name} is a {type(value).__name__}, which a checkpoint cannot hold")
-
-    return tensors, encode(state, prefix)
-
-
-def join_state(skeleton: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """The state that `split_state` took apart. Raises CheckpointError if a tensor of it is missing."""
-    if isinstance(skeleton, list):
-        return [join_state(item, tensors) for item in skeleton]
-    if not isinstance(skeleton, dict):
-        return skeleton
-    ((kind, value),) = skeleton.items()
-    if kind == "dict":
-        return {key: join_state(item, tensors) for key, item in value}
-    if kind == "tuple":
-        return tuple(join_state(item, tensors) for item in value)
-    if value not in tensors:
-        raise CheckpointError(f"the checkpoint holds no tensor {value}, which its state refers to")
-    return tensors[value] if kind == "tensor" else tensors[value].numpy()
 
 
 def _digest(content: object) -> str:
@@ -229,13 +210,24 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DamagedCheckpointError(f"checkpoint {path.parent}: {path.name} is missing") from error
+    except OSError as error:
+        raise CheckpointError(_unreadable(path.parent, error)) from error
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return (
+        f"{path} cannot be read: {error}. It may be intact, so that nothing older is taken for it and "
+        "nothing was changed: try again when its disk answers, or move it out of its folder"
+    )
+
+
 def _newest_first(folder: Path) -> list[Path]:
-    """Complete checkpoints; one that was being replaced when the writer died counts under its old name."""
-    found: dict[int, Path] = {}
-    for path in sorted(folder.glob(_REPLACED + "step_*")) + sorted(folder.glob("step_*")):
-        match = _NAME.fullmatch(path.name.removeprefix(_REPLACED))
-        if match:
-            found[int(match[1])] = path
+    found = steps(folder)
     return [found[step] for step in sorted(found, reverse=True)]
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from actors.policy import Policy
 from configs.schema import ConfigError
-from learner.records import checkpoint
-from learner.records.checkpoint import Checkpoint, CheckpointError
+from learner.records.checkpoint import CheckpointError
+from learner.records.choose import load_from
 
 _PREFIX = "policy/encoder."
 
@@ -18,7 +18,7 @@ def load_encoder(policy: Policy, path: str) -> None:
     Raises ConfigError, before any weight is touched, where nothing usable is there or the shapes differ.
     """
     try:
-        saved = _load(Path(path))
+        saved = load_from(Path(path))
     except CheckpointError as error:
         raise ConfigError(f"policy.load_encoder = {path!r}: {error}") from error
     theirs = {name[len(_PREFIX) :]: t for name, t in saved.tensors.items() if name.startswith(_PREFIX)}
@@ -32,9 +32,3 @@ def load_encoder(policy: Policy, path: str) -> None:
                 "here; use the policy.encoder, policy.features and observations of that run"
             )
     policy.encoder.load_state_dict(theirs)
-
-
-def _load(path: Path) -> Checkpoint:
-    if (path / "meta.json").exists():
-        return checkpoint.load(path)
-    return checkpoint.load_latest(path / "checkpoints")

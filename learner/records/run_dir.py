@@ -24,7 +24,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from learner.records import checkpoint
+from learner.records.choose import load_chosen
+from learner.records.state import join_state
 
 
 class RunDirError(ValueError):
@@ -98,16 +99,17 @@ class RunDir:
         with (self.path / "starts.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def load_state(self) -> dict[str, Any]:
-        """The state in the newest usable checkpoint; damaged ones are named on stderr and passed over.
+    def load_state(self, which: str = "newest") -> dict[str, Any]:
+        """The state in the checkpoint that `load_chosen` takes; damaged ones are named on stderr and passed
+        over. The best one by evaluation holds `policy` and `counters` alone.
 
-        Raises CheckpointError if there is none.
+        Raises CheckpointError if there is none, or if it cannot be read.
         """
-        loaded = checkpoint.load_latest(self.checkpoints_path)
+        loaded = load_chosen(self.checkpoints_path, which)
         for message in loaded.refused:
             print(f"checkpoint refused: {message}", file=sys.stderr)
         meta: Any = loaded.meta
-        return checkpoint.join_state(meta["state"], loaded.tensors)
+        return join_state(meta["state"], loaded.tensors)
 
     def release(self) -> None:
         if self._lock is not None:

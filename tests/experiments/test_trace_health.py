@@ -17,7 +17,8 @@ from configs.presets import preset
 from envs.make import env_spec, make_vec
 from experiments.curves.trace_health import decay, decay_of, unit_norms
 from kernels.cells import ELSTM, ELSTMStack
-from learner.records.checkpoint import join_state, load_latest
+from learner.records.checkpoint import load_latest
+from learner.records.state import join_state
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])

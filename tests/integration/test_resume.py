@@ -19,6 +19,7 @@ from learner.learner import Learner, seed_everything
 from learner.loop import StopFlag, TrainLoop
 from learner.publish import LocalPublisher
 from learner.records import checkpoint
+from learner.records.state import join_state
 
 N = 6
 
@@ -59,7 +60,7 @@ def _run(config: Config, folder: Path, until: int, *, resume: bool) -> dict[str,
     if resume:
         loaded = checkpoint.load_latest(folder)
         meta: Any = loaded.meta
-        state = checkpoint.join_state(meta["state"], loaded.tensors)
+        state = join_state(meta["state"], loaded.tensors)
         learner.load_state_dict(state)
     publisher.publish(learner.policy, learner.updates)
     fleet = InlineFleet(config, publisher.source, start_step=learner.global_step)

@@ -12,8 +12,8 @@ from actors.policy import Policy
 from configs.schema import Config, ConfigError, PolicyConfig
 from learner.learner import Learner
 from learner.records import checkpoint
-from learner.records.checkpoint import split_state
 from learner.records.pretrained import load_encoder
+from learner.records.state import split_state
 from tests.learner.batches import SPEC, config, random_batch
 
 POLICY = PolicyConfig(encoder="mlp", features=5, core="elstm", hidden_size=5)

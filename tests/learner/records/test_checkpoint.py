@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
 import resource
 import shutil
@@ -13,12 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from learner.records import checkpoint
-from learner.records.checkpoint import CheckpointError, join_state, load, load_latest, save, split_state
+from learner.records.checkpoint import CheckpointError, load, load_latest, save
 
 
 def some_tensors(step: int) -> dict[str, torch.Tensor]:
@@ -158,12 +158,86 @@ def test_missing_files_are_refused(tmp_path: Path, name: str, caplog: pytest.Log
     assert_refused(tmp_path, caplog)
 
 
-def test_unknown_format_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_format_is_refused_by_name_and_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 2)
-    path = save(tmp_path, 10, {}, {}, keep_last=1)
+    path = save(tmp_path, 20, {}, {}, keep_last=1)
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="has format 2, this version reads 1"):
-        load(path)
+    save(tmp_path / "elsewhere", 10, {}, {}, keep_last=1).rename(tmp_path / "step_000000000010")
+    for read, place in ((load, path), (load_latest, tmp_path)):
+        with pytest.raises(CheckpointError, match="has format 2, this version reads 1"):
+            read(place)
+
+
+# --- what cannot be read may be intact ----------------------------------------------------------
+
+
+def break_reading(path: Path, how: str) -> str:
+    """Puts something in the place of `path` that the system really refuses to read; what it then says."""
+    path.unlink()
+    if how == "EIO":
+        path.symlink_to("/proc/self/mem")  # opens; reading from address 0 is an input/output error
+        return "Input/output error"
+    if how == "a loop of links":
+        path.symlink_to(path.name)
+        return "symbolic links"
+    path.mkdir()
+    return "Is a directory"
+
+
+@pytest.mark.parametrize("name", ["tensors.safetensors", "meta.json"])
+@pytest.mark.parametrize("how", ["EIO", "a loop of links", "a folder"])
+def test_what_cannot_be_read_is_not_passed_over(tmp_path: Path, name: str, how: str) -> None:
+    save_steps(tmp_path, 10, 20)
+    said = break_reading(tmp_path / "step_000000000020" / name, how)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(
+        CheckpointError, match=rf"(?s)step_000000000020 cannot be read.*{said}.*intact"
+    ) as error:
+        load_latest(tmp_path)
+    assert not isinstance(error.value, checkpoint.DamagedCheckpointError)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_damaged_one_before_one_that_cannot_be_read_does_not_hide_it(tmp_path: Path) -> None:
+    save_steps(tmp_path, 10, 20, 30)
+    flip_bit(tmp_path / "step_000000000030" / "tensors.safetensors", 400)
+    break_reading(tmp_path / "step_000000000020" / "tensors.safetensors", "EIO")
+    with pytest.raises(CheckpointError, match="step_000000000020 cannot be read"):
+        load_latest(tmp_path)
+
+
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").symlink_to("checkpoints")
+    for read in (load_latest, checkpoint.newest, checkpoint.steps):
+        with pytest.raises(CheckpointError, match="checkpoints cannot be read"):
+            read(tmp_path / "checkpoints")
+
+
+READ_AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from learner.records.checkpoint import load_latest
+
+os.chdir(sys.argv[1])  # as root: what lies above belongs to root alone
+os.setresuid(65534, 65534, 65534)
+try:
+    load_latest(Path("checkpoints"))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives up root's rights, to be refused by the system")
+def test_a_missing_permission_is_neither_damage_nor_emptiness(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    save_steps(folder, 10, 20)
+    for locked in (folder / "step_000000000020" / "meta.json", folder):
+        locked.chmod(0)
+        said = run_script(READ_AS_NOBODY, tmp_path)
+        assert said.startswith("CheckpointError") and "Permission denied" in said
+        locked.chmod(0o755)
 
 
 def test_all_damaged_names_all(tmp_path: Path) -> None:
@@ -335,77 +409,3 @@ def test_loading_changes_nothing_on_disk(tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     load_latest(tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
-
-
-# --- nested state ------------------------------------------------------------------------------
-
-
-def same(a: object, b: object) -> bool:
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return a.dtype == b.dtype and bool((a == b).all())
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
-    return type(a) is type(b) and a == b
-
-
-def test_optimizer_state_survives_bit_for_bit(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = torch.nn.Linear(4, 3)
-
-    def train(optimizer: torch.optim.Optimizer) -> None:
-        for _ in range(3):
-            optimizer.zero_grad()
-            model(torch.ones(2, 4)).square().sum().backward()
-            optimizer.step()
-
-    first = torch.optim.RMSprop(model.parameters(), lr=0.01, momentum=0.5)
-    train(first)
-    tensors, skeleton = split_state(first.state_dict(), "optimizer")
-    assert "optimizer/state/0/square_avg" in tensors
-    path = save(tmp_path, 3, tensors, {"optimizer": skeleton}, keep_last=1)
-    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    train(first)
-    uninterrupted = [p.detach().clone() for p in model.parameters()]
-
-    loaded = load(path)
-    model.load_state_dict(weights)
-    second = torch.optim.RMSprop(model.parameters(), lr=9.0)
-    second.load_state_dict(join_state(loaded.meta["optimizer"], loaded.tensors))
-    train(second)
-    assert all(torch.equal(a, b) for a, b in zip(uninterrupted, model.parameters(), strict=True))
-
-
-def test_state_of_every_allowed_kind(tmp_path: Path) -> None:
-    generator = np.random.default_rng(5)
-    state: dict[object, object] = {
-        "numpy": generator.bit_generator.state,  # holds integers of 128 bits
-        "legacy": {"key": np.arange(624, dtype=np.uint32), "flags": np.array([True, False])},
-        "python": random.Random(5).getstate(),
-        "torch": torch.get_rng_state(),
-        1: {"nested": [1, 2.5, None, True, "text", [], {}, (), (torch.ones(2),)]},
-        "tensor": {"dict": 1, "tuple": "words that the encoding uses itself"},
-        "tiny": 5e-324,
-    }
-    tensors, skeleton = split_state(state)
-    assert "torch" in tensors and "1/nested/8/0" in tensors
-    loaded = load(save(tmp_path, 0, tensors, {"state": skeleton}, keep_last=1))
-    assert same(join_state(loaded.meta["state"], loaded.tensors), state)
-
-
-def test_state_that_cannot_be_held_is_named() -> None:
-    with pytest.raises(TypeError, match="state a/b/1 is a set"):
-        split_state({"b": [0, {1}]}, "a")
-    with pytest.raises(TypeError, match="state a has a key that is neither"):
-        split_state({(1, 2): 0}, "a")
-    with pytest.raises(ValueError, match="two tensors of the state are both called b/c"):
-        split_state({"b/c": torch.ones(1), "b": {"c": torch.ones(1)}})
-
-
-def test_state_without_its_tensor_is_an_error() -> None:
-    _, skeleton = split_state({"w": torch.ones(1)}, "policy")
-    with pytest.raises(CheckpointError, match="no tensor policy/w"):
-        join_state(skeleton, {})
