@@ -53,7 +53,7 @@ from configs.presets import preset, preset_patterns
 from configs.schema import Config, ConfigError
 from envs.doctor import diagnose, report
 from envs.make import check_env, env_spec, held_out
-from envs.spec import EnvError
+from envs.spec import EnvError, EnvFaultError
 from learner.learner import Learner, LearnerError, resolve_device, seed_everything
 from learner.loop import StopFlag, TrainLoop
 from learner.publish import PublishError, make_publisher
@@ -65,7 +65,7 @@ from learner.records.run_dir import RunDir, RunDirError, code_version
 from learner.records.sinks import MultiSink, open_sinks
 
 BAD_INPUT = (ConfigError, EnvError, RunDirError)
-FAILURES = (FleetError, PublishError, LearnerError, CheckpointError, SinkError, VideoError)
+FAILURES = (EnvFaultError, FleetError, PublishError, LearnerError, CheckpointError, SinkError, VideoError)
 
 
 def train(arguments: list[str]) -> int:

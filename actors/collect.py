@@ -24,23 +24,21 @@ from actors.policy import Policy
 from actors.rollout import EpisodeStats, Rollout, map_observation, observation_parts
 from actors.weights import WeightSource
 from configs.schema import Config
+from envs.guard import close_env, env_code
 from envs.make import make_vec
-from envs.spec import Observation, Resumable, VecEnv
+from envs.spec import Observation, Resumable, VecEnv, check_observation, check_step
 
 
 def _keep(t: int, kept: NDArray[Any], seen: NDArray[Any]) -> None:
-    if seen.shape != kept.shape[1:]:
-        raise ValueError(
-            f"the env returned an observation {list(seen.shape)}, expected {list(kept.shape[1:])}"
-        )
     kept[t] = seen
 
 
 class Collector:
     """The E streams of one actor life.
 
-    `env_seed` seeds the slots; `incarnation` names this life. Raises ValueError when the env
-    returns a wrong shape or a number that is not finite: nothing of that rollout leaves.
+    `env_seed` seeds the slots; `incarnation` names this life. Raises EnvFaultError when the env's own code
+    fails, or returns a wrong shape or type or a number that is not finite, as soon as it arrives: nothing of
+    that rollout leaves.
     """
 
     def __init__(
@@ -61,7 +59,10 @@ class Collector:
         self._sequence_number = 0
         slots = env.num_envs
         self._levels = env.spec.levels or (env.spec.id,) * slots
-        self._observation: Observation = env.reset(seed=env_seed)
+        self._steps = 0
+        with env_code(env.spec.id, "reset()"):
+            self._observation: Observation = env.reset(seed=env_seed)
+        check_observation(env.spec, slots, self._observation, self._steps)
         self._reward = np.zeros(slots, np.float32)
         self._terminated = np.zeros(slots, np.bool_)
         self._truncated = np.zeros(slots, np.bool_)
@@ -128,7 +129,11 @@ class Collector:
 
     def _advance(self, action: NDArray[Any], episodes: list[EpisodeStats]) -> None:
         """One env step, and the books of the games: raw returns, over lost lives too."""
-        step = self._env.step(action)
+        spec = self._env.spec
+        with env_code(spec.id, "step()", often=True):
+            step = self._env.step(action)
+        self._steps += 1
+        check_step(spec, self._env.num_envs, step, self._steps)
         self._reset = self._terminated | self._truncated
         self._return += step.reward
         # The step that only starts a new game is no decision, so it does not count.
@@ -149,7 +154,7 @@ class Collector:
         self._terminated, self._truncated = step.terminated, step.truncated
 
     def close(self) -> None:
-        self._env.close()
+        close_env(self._env.spec.id, self._env)
 
     # --- resuming, for envs that can write down their state ------------------------------------
 
@@ -164,7 +169,8 @@ class Collector:
         """Everything that decides the next rollout, the policy's weights aside."""
         if not isinstance(self._env, Resumable):
             raise ValueError(f"{self._env.spec.id} cannot write down its state")
-        state = {f"env/{name}": array for name, array in self._env.state_dict().items()}
+        with env_code(self._env.spec.id, "state_dict()"):
+            state = {f"env/{name}": array for name, array in self._env.state_dict().items()}
         state |= {name: getattr(self, f"_{name}") for name in self._ARRAYS + self._BOOKS}
         state |= dict(observation_parts(self._observation))
         state |= {f"state/{i}": array for i, array in enumerate(self._state)}
@@ -175,7 +181,8 @@ class Collector:
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
         if not isinstance(self._env, Resumable):
             raise ValueError(f"{self._env.spec.id} cannot take up a written state")
-        self._env.load_state_dict({n[4:]: a for n, a in state.items() if n.startswith("env/")})
+        with env_code(self._env.spec.id, "load_state_dict()"):
+            self._env.load_state_dict({n[4:]: a for n, a in state.items() if n.startswith("env/")})
         for name in self._ARRAYS + self._BOOKS:
             setattr(self, f"_{name}", np.array(state[name]))
         labels = iter([label for label, _ in observation_parts(self._observation)])
@@ -186,14 +193,21 @@ class Collector:
 
 
 def make_collector(config: Config, source: WeightSource, actor_id: int, incarnation: int) -> Collector:
-    """The streams of one actor life. All its randomness comes from `incarnation` and `actor_id`."""
+    """The streams of one actor life. All its randomness comes from `incarnation` and `actor_id`.
+
+    Raises EnvError and EnvFaultError; the env is closed by then.
+    """
     env = make_vec(config.env, actor_id=actor_id)
-    inference = LocalInference(Policy(env.spec, config.policy), source, seed=incarnation)
-    return Collector(
-        env,
-        inference,
-        unroll_length=config.unroll_length,
-        actor_id=actor_id,
-        incarnation=incarnation,
-        env_seed=incarnation,
-    )
+    try:
+        inference = LocalInference(Policy(env.spec, config.policy), source, seed=incarnation)
+        return Collector(
+            env,
+            inference,
+            unroll_length=config.unroll_length,
+            actor_id=actor_id,
+            incarnation=incarnation,
+            env_seed=incarnation,
+        )
+    except BaseException:
+        close_env(env.spec.id, env)
+        raise

@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, Protocol, cast
 
 from configs.schema import EnvConfig
+from envs.guard import close_env, makes_env
 from envs.registry import SUITES, Suite, suite_of
 from envs.spec import EnvError, EnvSpec, VecEnv
 
@@ -30,6 +31,7 @@ class _SuiteModule(Protocol):
     def make(self, config: EnvConfig, actor_id: int) -> VecEnv: ...
 
 
+@makes_env
 def make_vec(config: EnvConfig, *, actor_id: int = 0) -> VecEnv:
     """All `config.num_envs` slots of one actor.
 
@@ -40,6 +42,7 @@ def make_vec(config: EnvConfig, *, actor_id: int = 0) -> VecEnv:
     return _load(suite_of(config.id), config.id).make(config, actor_id)
 
 
+@makes_env
 def make_drawn(config: EnvConfig) -> VecEnv:
     """One slot, which draws itself (`Drawable`) where the suite can make such a one. Raises as `make_vec`."""
     config = dataclasses.replace(config, num_envs=1)
@@ -49,6 +52,7 @@ def make_drawn(config: EnvConfig) -> VecEnv:
     return drawn if drawn is not None else module.make(config, 0)
 
 
+@makes_env
 def check_env(config: EnvConfig) -> None:
     """Raises EnvError if `config` names an unknown env or sets what cannot take effect; builds nothing."""
     suite = suite_of(config.id)
@@ -113,7 +117,7 @@ def _near_ids(config: EnvConfig) -> list[str]:
 def env_spec(config: EnvConfig) -> EnvSpec:
     """Shapes of `config`'s env, read off one slot that is closed again."""
     env = make_vec(dataclasses.replace(config, num_envs=1))
-    env.close()
+    close_env(env.spec.id, env)
     return env.spec
 
 

@@ -31,6 +31,11 @@ class EnvError(Exception):
     """An environment that cannot be made or used as asked. The message says what to do."""
 
 
+class EnvFaultError(RuntimeError):
+    """An environment's own code failed while it was played, or what it returned is not what its spec says.
+    The message names the environment and holds its error."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvSpec:
     """Shapes and units of one vector environment."""
@@ -117,3 +122,48 @@ def check_actions(spec: EnvSpec, num_envs: int, actions: NDArray[Any]) -> None:
     low, high = actions.min(), actions.max()
     if not (low >= least and high <= most):  # also where one is NaN
         raise ValueError(f"{spec.id}: actions {low} to {high}, expected {least} to {most}")
+
+
+def check_observation(spec: EnvSpec, num_envs: int, observation: Observation, step: int) -> None:
+    """Raises EnvFaultError unless each part has the spec's shape and type, and every number is finite.
+
+    `step`: env steps since the reset, for the message.
+    """
+    shapes, dtypes = spec.observation_shape, spec.observation_dtype
+    if not isinstance(shapes, dict):
+        _check_array(spec, "observation", observation, (num_envs, *shapes), dtypes, step)
+        return
+    found = sorted(observation) if isinstance(observation, dict) else type(observation).__name__
+    if found != sorted(shapes):
+        raise EnvFaultError(
+            f"{spec.id}: the observation at step {step} is {found}, expected {sorted(shapes)}"
+        )
+    for name, shape in shapes.items():
+        part = observation[name]
+        _check_array(spec, f"observation.{name}", part, (num_envs, *shape), dtypes[name], step)
+
+
+def check_step(spec: EnvSpec, num_envs: int, arrived: VecStep, step: int) -> None:
+    """The same for all that a step returned."""
+    check_observation(spec, num_envs, arrived.observation, step)
+    _check_array(spec, "reward", arrived.reward, (num_envs,), np.float32, step)
+    for name in ("terminated", "truncated", "game_over"):
+        _check_array(spec, name, getattr(arrived, name), (num_envs,), np.bool_, step)
+
+
+def _check_array(
+    spec: EnvSpec, name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: Any, step: int
+) -> None:
+    castable = array.dtype == dtype or np.can_cast(array.dtype, dtype, "same_kind")
+    if array.shape != shape or not castable:
+        raise EnvFaultError(
+            f"{spec.id}: {name} at step {step} is {array.dtype}{list(array.shape)}, expected "
+            f"{np.dtype(dtype)}{list(shape)}"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        slot, *place = np.argwhere(~np.isfinite(array))[0].tolist()
+        level = spec.levels[slot] if spec.levels else spec.id
+        raise EnvFaultError(
+            f"{spec.id}: {name}{place or ''} at step {step} is {array[(slot, *place)]} in slot {slot}"
+            + (f", level {level}" if level != spec.id else "")
+        )

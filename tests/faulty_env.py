@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ class Faulty(gymnasium.Env[np.ndarray, np.int64]):
     def _fail(self, where: str) -> None:
         if self._due(where):
             raise RuntimeError(f"the emulator broke in {where}")
+        if where == "step" and self._due("exit"):
+            sys.exit(0)
         if where == "step" and self._due("abort"):
             os.abort()
         if where == "step" and self._due("hang"):

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.collect import make_collector
+from actors.collect import Collector, make_collector
 from actors.rollout import Rollout
 from actors.weights import WeightSource
 from configs.schema import Config
+from envs.spec import EnvError, EnvFaultError
 
 
 class FleetError(RuntimeError):
@@ -64,23 +65,34 @@ def incarnations(seed: int, start_step: int) -> np.random.Generator:
 
 
 class InlineFleet:
-    """All actors in this process, one after the other: deterministic, without Ray."""
+    """All actors in this process, one after the other: deterministic, without Ray.
+
+    An env that fails, when it is made or later, is a FleetError: its streams cannot go on.
+    """
 
     def __init__(self, config: Config, source: WeightSource, *, start_step: int = 0) -> None:
         rng = incarnations(config.seed, start_step)
         self.counters = FleetCounters()
-        self._collectors = [
-            make_collector(config, source, actor_id, int(rng.integers(2**63 - 1)))
-            for actor_id in range(config.num_actors)
-        ]
+        self._collectors: list[Collector] = []
         self._turn = 0
+        for actor_id in range(config.num_actors):
+            incarnation = int(rng.integers(2**63 - 1))
+            try:
+                self._collectors.append(make_collector(config, source, actor_id, incarnation))
+            except (EnvError, EnvFaultError) as error:
+                self.close()
+                raise FleetError(f"actor {actor_id}: {error}") from error
 
     def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None:
         while self._turn in skip:
             self._turn = (self._turn + 1) % len(self._collectors)
-        collector = self._collectors[self._turn]
+        actor_id = self._turn
         self._turn = (self._turn + 1) % len(self._collectors)
-        return collector.collect()
+        try:
+            return self._collectors[actor_id].collect()
+        except (EnvError, EnvFaultError) as error:
+            self.counters.env_errors += 1
+            raise FleetError(f"actor {actor_id}: {error}") from error
 
     def state_dict(self) -> dict[str, NDArray[Any]] | None:
         if not all(collector.resumable for collector in self._collectors):

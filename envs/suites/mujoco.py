@@ -20,6 +20,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import TransformObservation
 
 from configs.schema import EnvConfig
+from envs.guard import close_env
 from envs.spec import EnvError
 from envs.suites.gym.env import DrawnGymVecEnv, GymVecEnv, make_drawing, make_registered
 
@@ -50,7 +51,7 @@ def _make_one(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
     env = make_registered(env_id, _GYM_IDS[env_id], **options)
     structure: dict[str, int] | None = getattr(env.unwrapped, "observation_structure", None)
     if structure is None:
-        env.close()
+        close_env(env_id, env)
         raise EnvError(
             f"env.id = {env_id!r}: {_GYM_IDS[env_id]} does not say which of its observations are positions "
             "and which velocities (it has no observation_structure); take a body that does: mujoco/Hopper-P"

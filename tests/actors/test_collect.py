@@ -14,7 +14,7 @@ from actors.collect import Collector
 from actors.rollout import EpisodeStats, Rollout
 from configs.schema import EnvConfig
 from envs.make import make_vec
-from envs.spec import VecEnv, VecStep
+from envs.spec import EnvFaultError, VecEnv, VecStep
 from envs.suites.counting import reward_of
 from tests.actors.counting_cell import NUM_ACTIONS, CountingCell
 
@@ -150,13 +150,13 @@ class _FixedCell(CountingCell):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        ("reward", "rollout.reward"),
-        ("observation", "rollout.obs"),
-        ("shape", r"observation \[3, 2\], expected \[3, 3\]"),
+        ("reward", "reward at step 1 is nan in slot 0, level counting/7#0"),
+        ("observation", r"observation\[0\] at step 1 is nan in slot 0"),
+        ("shape", r"observation at step 1 is float32\[3, 2\], expected float32\[3, 3\]"),
     ],
 )
 def test_nothing_of_a_rollout_with_bad_numbers_leaves(spoil: str, words: str) -> None:
     env = _Broken(make_vec(EnvConfig(id="counting/7", num_envs=E)), spoil)
     collector = Collector(env, _FixedCell(), unroll_length=3, actor_id=4, incarnation=1, env_seed=1)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(EnvFaultError, match=f"counting/7: {words}"):
         collector.collect()

@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from configs.schema import EnvConfig
+from envs.guard import close_env
 from envs.spec import EnvError, EnvSpec, Observation, VecStep, check_actions
 from envs.suites.gym.spaces import decode_actions, encode_observations
 from envs.suites.streams import distinct_seeds
@@ -41,7 +42,7 @@ class GymVecEnv:
         try:
             actions, observations = one.action_space, one.observation_space
         finally:
-            one.close()
+            close_env(env_id, one)
         self._actions = decode_actions(env_id, actions)
         self._encode, shape, dtype = encode_observations(env_id, observations)
         self.num_envs = num_envs
@@ -75,7 +76,9 @@ class GymVecEnv:
         )
 
     def close(self) -> None:
-        self._envs.close()
+        for env in self._envs.envs:  # each by itself: one that raises leaves none open
+            close_env(self.spec.id, env)
+        self._envs.closed = True
 
 
 class DrawnGymVecEnv(GymVecEnv):
@@ -100,7 +103,7 @@ def make_drawing(env_id: str, make_one: Callable[..., gymnasium.Env[Any, Any]]) 
     """
     plain = make_one()
     modes = plain.metadata.get("render_modes") or ()
-    plain.close()
+    close_env(env_id, plain)
     if "rgb_array" not in modes:
         return None
     return DrawnGymVecEnv(env_id, 1, partial(make_one, render_mode="rgb_array"))

@@ -154,7 +154,7 @@ def test_a_killed_worker_comes_back_as_a_new_incarnation(cluster: None) -> None:
     assert newborn.reset[0].all() and not newborn.initial_state[0].any()
 
 
-@pytest.mark.parametrize("kind", ["step", "reset", "nan", "shape", "abort"])
+@pytest.mark.parametrize("kind", ["step", "reset", "nan", "shape", "exit", "abort"])
 def test_a_worker_whose_env_fails_is_replaced_and_the_broken_rollout_is_lost(
     cluster: None, fault_file: Path, kind: str
 ) -> None:
