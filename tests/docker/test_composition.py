@@ -155,11 +155,11 @@ def test_images_are_built_from_named_files_only() -> None:
     assert lines[-1] == "**/__pycache__"
     allowed = {line.removeprefix("!").split("/")[0] for line in lines[1:-1]}
     assert allowed == {
-        *("actors", "benchmarks", "configs", "docker", "envs", "kernels", "learner"),
+        *("actors", "benchmarks", "configs", "docker", "envs", "experiments", "kernels", "learner"),
         *("*.py", "pyproject.toml", "constraints.txt", "LICENSE"),
     }
-    inside = {line for line in lines if line.startswith("!docker")}
-    assert inside == {"!docker/*.py", "!docker/deepmind_lab-*.whl"}
+    inside = {line for line in lines if line.startswith(("!docker", "!experiments"))}
+    assert inside == {"!docker/*.py", "!docker/deepmind_lab-*.whl", "!experiments/**/*.py"}
 
 
 @pytest.mark.parametrize("name", [".env", "build.log", "deepmind_lab-1.0-py3-none-any.whl"])
