@@ -1,5 +1,5 @@
 # Everything runs in .venv, which is made from pyproject.toml at the versions of constraints.txt.
-# PYTHON=... chooses the interpreter of a new .venv; ARGS=... goes to `make train`, `demo` and `bench` as it stands.
+# PYTHON=... chooses the interpreter of a new .venv; ARGS=... goes to `make train`, `demo`, `mutants` and `bench` as it stands.
 
 PYTHON ?= python3.11 python3.12 python3
 EXTRAS := ray,atari,procgen,popgym,minigrid,mujoco,vizdoom,wandb,plot,test
@@ -12,13 +12,14 @@ STAMP := $(VENV)/.installed
 MIRROR := build/procgen-mirror
 MIRROR_PINS := procgen-mirror==0.10.7 gym3==0.3.3 gym==0.26.2
 
-.PHONY: help train demo test test-docker test-slurm lint bench clean system-deps
+.PHONY: help train demo test mutants test-docker test-slurm lint bench clean system-deps
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make train   train on Atari Breakout by exact RTRL (the CPU preset where there is no GPU); ARGS='--seed 2'"
 	@echo "make demo    exact RTRL against TBPTT on a task of memory: runs/demo/summary.md and a figure"
 	@echo "make test    run the test suite"
+	@echo "make mutants   plant some 200 faults one by one, and show that the fast tests find each; ARGS='--only loss'"
 	@echo "make test-docker   build the image and train in containers: needs a Docker engine; minutes"
 	@echo "make test-slurm   run the SLURM script in a SLURM of one node: needs root, slurm-wlm and munge; minutes"
 	@echo "make lint    ruff, pyright and the import contracts"
@@ -35,6 +36,9 @@ demo: $(STAMP)
 
 test: $(STAMP) $(MIRROR)/.installed
 	$(BIN)/python -m pytest -q --durations=15 -rfEs $(ARGS)
+
+mutants: $(STAMP)
+	$(BIN)/python -m tests.mutants.run $(ARGS)
 
 test-docker: $(STAMP)
 	EVERTRACE_TEST_DOCKER=1 $(BIN)/python -m pytest -v -rfEs tests/docker $(ARGS)

@@ -111,11 +111,7 @@ def test_chunked_equals_reference(make_problem, T, B, N, D, with_trace):
     max_examples=60,
     deadline=None,
     derandomize=True,
-    # the fixture is a pure function
-    suppress_health_check=[
-        hypothesis.HealthCheck.function_scoped_fixture,
-        hypothesis.HealthCheck.too_slow,
-    ],
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],  # the fixture is a pure function
 )
 def test_chunked_equals_reference_on_any_shape(make_problem, shape, seed, resets, with_trace):
     problem = make_problem(*shape, seed, resets)

@@ -1,0 +1,34 @@
+"""Weights that were published: by version, as they were then."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from learner.publish import LocalPublisher, snapshot
+
+
+def test_a_source_gives_newer_weights_only() -> None:
+    publisher, policy = LocalPublisher(), torch.nn.Linear(2, 1)
+    assert publisher.source.fetch(-1) is None
+    publisher.publish(policy, 4)
+    newest = publisher.source.fetch(3)
+    assert newest is not None and newest.version == 4
+    assert publisher.source.fetch(4) is None and publisher.source.fetch(5) is None
+    publisher.publish(policy, 5)
+    newest = publisher.source.fetch(4)
+    assert newest is not None and newest.version == 5
+    publisher.close()
+    assert publisher.source.fetch(-1) is None
+
+
+def test_published_weights_stay_what_they_were_while_training_goes_on() -> None:
+    policy = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    taken = snapshot(policy, 7)
+    before = {name: tensor.clone().numpy() for name, tensor in policy.state_dict().items()}
+    assert taken.version == 7 and taken.arrays.keys() == before.keys()
+    with torch.no_grad():
+        for tensor in policy.state_dict().values():
+            tensor.add_(1)
+    for name, array in before.items():
+        np.testing.assert_array_equal(taken.arrays[name], array)

@@ -1,0 +1,137 @@
+"""Faults in `actors/`. How an entry is read: faults.py."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import in_file
+
+MUTANTS = [
+    *in_file(
+        "actors/collect.py",
+        "actors/test_collect.py",
+        (
+            "a truncated episode's successor has no reset",
+            "self._reset = self._terminated | self._truncated",
+            "self._reset = self._terminated.copy()",
+        ),
+        ("returns of games run into each other", "self._return[step.game_over] = 0.0", "pass"),
+        (
+            "a lost life ends the books of a game",
+            "np.flatnonzero(step.game_over)",
+            "np.flatnonzero(step.terminated | step.truncated)",
+        ),
+        (
+            "the dummy step counts as a decision",
+            "self._length += ~(self._reset & (self._length == 0))",
+            "self._length += 1",
+        ),
+        ("every rollout is the first", "self._sequence_number += 1", "self._sequence_number += 0"),
+        (
+            "the newest weights stand for the oldest",
+            "policy_version_min=min(versions)",
+            "policy_version_min=max(versions)",
+        ),
+        (
+            "every game was terminated",
+            'ended_by="truncation" if step.truncated[slot]',
+            'ended_by="termination" if step.truncated[slot]',
+        ),
+        (
+            "the state is that of the rollout's end",
+            "initial_state = tuple(array.copy() for array in self._state)",
+            "initial_state = self._state",
+        ),
+        ("weights are never refreshed", "        self._inference.refresh()\n", ""),
+        ("a game's level is another slot's", "level=self._levels[slot]", "level=self._levels[0]"),
+        (
+            "the first observation has no reset",
+            "self._reset = np.ones(slots, np.bool_)",
+            "self._reset = np.zeros(slots, np.bool_)",
+        ),
+    ),
+    *in_file(
+        "actors/inference.py",
+        "actors/play/test_evaluate.py actors/test_inference.py",
+        ("greedy samples, sampling is greedy", "if self._greedy:", "if not self._greedy:"),
+        (
+            "the version stays the first",
+            "self._version = snapshot.version",
+            "self._version = max(self._version, 0)",
+        ),
+        ("weights are told of and not copied", "np.copyto(view, snapshot.arrays[name])", "pass"),
+        ("every actor draws the same numbers", "manual_seed(seed)", "manual_seed(0)"),
+        ("the env is given what the wire carries", "distribution.to_env(action).numpy()", "action.numpy()"),
+    ),
+    *in_file(
+        "actors/policy/policy.py",
+        "actors/policy/test_policy.py",
+        ("the core sees the raw reward", "reward.clamp(-1.0, 1.0)", "reward"),
+        ("the previous action lives through a reset", "previous * (~reset).unsqueeze(-1)", "previous"),
+        (
+            "V of a step stands for V of the next",
+            "torch.cat([baseline[1:].detach(), last.unsqueeze(0)])",
+            "torch.cat([baseline[:-1].detach(), last.unsqueeze(0)])",
+        ),
+        (
+            "the bootstrap value is of the wrong observation",
+            "last = self.step(at_T, reward[T], reset[T], state, previous_action[T])",
+            "last = self.step(at_T, reward[T - 1], reset[T - 1], state, previous_action[T - 1])",
+        ),
+        ("a frozen encoder learns", "self.encoder.requires_grad_(False)", "pass"),
+    ),
+    *in_file(
+        "actors/policy/distributions.py",
+        "actors/policy/test_distributions.py",
+        (
+            "entropy has a wrong sign",
+            "return -(log_pi.exp() * log_pi).sum(-1)",
+            "return (log_pi.exp() * log_pi).sum(-1)",
+        ),
+        ("the density is of the unsquashed action", "(gaussian - _log_slope(action))", "gaussian"),
+        (
+            "the entropy is the unsquashed one's",
+            "deviation.log() + slope).sum(-1)",
+            "deviation.log()).sum(-1)",
+        ),
+        ("samples have unit variance", "mean + deviation * noise", "mean + noise"),
+        ("a density lacks its normalisation", " - deviation.log()\n", "\n"),
+        ("the most probable action is the least", "parameters.argmax(dim=-1)", "parameters.argmin(dim=-1)"),
+        (
+            "an env is given an unsquashed action",
+            "    def to_env(self, action: Tensor) -> Tensor:\n        return action.tanh()",
+            "    def to_env(self, action: Tensor) -> Tensor:\n        return action",
+        ),
+    ),
+    *in_file(
+        "actors/policy/encoders.py",
+        "actors/policy/test_policy.py",
+        ("pixels are not scaled", "self.weight * (1.0 / 255.0)", "self.weight"),
+        ("an instruction's features are of its padding", "last = (length - 1)", "last = (length + 1)"),
+        ("no instruction has features", " * (length > 0).unsqueeze(-1)", ""),
+        ("a residual block has no residual", "return x + self.conv_1", "return self.conv_1"),
+        (
+            "one vector of several is read",
+            "for name in self.vectors], dim=1)",
+            "for name in self.vectors[:1] * len(self.vectors)], dim=1)",
+        ),
+    ),
+    *in_file(
+        "actors/play/evaluate.py",
+        "actors/play/test_evaluate.py",
+        ("the first games to end are counted", "if rest[episode.slot] > 0:", "if rest.sum() > 0:"),
+        ("games beyond the quota are counted", "if rest[episode.slot] > 0:", "if True:"),
+        ("std lacks Bessel's correction", "ddof=1", "ddof=0"),
+        (
+            "every evaluation has the same games",
+            "_play(env, inference, share, seed + turn)",
+            "_play(env, inference, share, turn)",
+        ),
+        ("memory games begin without their cue", "random_phase=False", "random_phase=True"),
+        ("the rest of the games is left out", "quota[: episodes % (rounds * slots)] += 1", "pass"),
+        ("the standard error is the deviation", "self.std / len(self.returns) ** 0.5", "self.std"),
+        (
+            "a level's score is that of its best game",
+            "level: float(np.mean(played))",
+            "level: float(np.max(played))",
+        ),
+    ),
+]

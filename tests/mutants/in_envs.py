@@ -1,0 +1,83 @@
+"""Faults in `envs/`. How an entry is read: faults.py."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import in_file
+
+MUTANTS = [
+    *in_file(
+        "envs/suites/atari.py",
+        "envs/suites/test_atari.py",
+        ("a gained life ends an episode", "lives < self._lives", "lives != self._lives"),
+        ("a new game with fewer lives ends an episode", " & ~game_over & ~self._over", " & ~game_over"),
+        ("a lost life ends the game", "truncated, game_over\n", "truncated, terminated | truncated\n"),
+        ("nobody presses FIRE after a lost life", "np.where(self._lost, self._fire, actions)", "actions"),
+        ("rewards are clipped", "reward_clipping=False", "reward_clipping=True"),
+        (
+            "sticky actions are ignored",
+            "repeat_action_probability=config.sticky_actions",
+            "repeat_action_probability=0.0",
+        ),
+        (
+            "the cap on frames is ignored",
+            "max_num_frames_per_episode=config.max_episode_frames",
+            "max_num_frames_per_episode=108_000",
+        ),
+        ("no-ops are ignored", "noop_max=config.noop_max", "noop_max=0"),
+    ),
+    *in_file(
+        "envs/scores.py",
+        "envs/test_scores.py",
+        ("a score of 0 is a return of 0", "(value - low) / (high - low)", "value / (high - low)"),
+        ("the cap is 1 %", "_CAP = 100.0", "_CAP = 1.0"),
+        ("the cap is of the mean", "_mean(np.minimum(scores, _CAP))", "np.minimum(_mean(scores), _CAP)"),
+        ("a third is cut off either end", "shape[-1] // 4", "shape[-1] // 3"),
+        (
+            "the median is of all runs' scores",
+            "np.median(scores.mean(-2), axis=-1)",
+            "np.median(scores, axis=(-2, -1))",
+        ),
+        ("a level may be given twice", "if level in scores:", "if False:"),
+        (
+            "a hard game is scored as an easy one",
+            "procgen-{config.procgen.distribution_mode}",
+            "procgen-easy",
+        ),
+    ),
+    *in_file(
+        "envs/suites/streams.py",
+        "envs/suites/test_memory.py envs/suites/test_cartpole.py envs/test_vec_contract.py",
+        ("numbers are drawn in pairs", "self.state += _GAMMA", "self.state += np.uint64(0)"),
+        ("a selected stream stands still", "self.state[slots] = z", "pass"),
+        ("the highest integer is left out", "(high - low)).astype", "(high - low - 1)).astype"),
+    ),
+    *in_file(
+        "envs/suites/memory/array_env.py",
+        "envs/suites/test_memory.py envs/suites/test_counting.py envs/test_vec_contract.py",
+        ("the dummy step earns a reward", "            reward[fresh] = 0.0\n", ""),
+        ("both flags are up", "        truncated &= ~terminated\n", ""),
+        ("the state lacks its randomness", ', "random": (self._random, "state")}', "}"),
+    ),
+    *in_file(
+        "envs/suites/memory/tmaze.py",
+        "envs/suites/test_memory.py",
+        ("a wrong choice costs nothing", "self._cue, 1.0, -1.0)", "self._cue, 1.0, 0.0)"),
+        (
+            "the quiet zone has noise",
+            "noisy = ~start & (time <= quiet_from)",
+            "noisy = ~start & (time <= self._length)",
+        ),
+        (
+            "the corridor is never as long as it may be",
+            "integers(low, high + 1, slots)",
+            "integers(low, max(high, low + 1), slots)",
+        ),
+    ),
+    *in_file(
+        "envs/suites/cartpole.py",
+        "envs/suites/test_cartpole.py",
+        ("the pole has no moment of inertia", "4.0 / 3.0 - POLE_MASS", "1.0 - POLE_MASS"),
+        ("the angle is not watched", "| (np.abs(self._physics[:, 2]) > MAX_ANGLE)", ""),
+        ("the masked cart shows a velocity", "slice(0, None, 2)", "slice(0, 2)"),
+    ),
+]

@@ -1,0 +1,267 @@
+"""Faults in `learner/`. How an entry is read: faults.py."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import in_file
+
+MUTANTS = [
+    *in_file(
+        "learner/objectives/vtrace.py",
+        "learner/objectives/test_loss_by_hand.py learner/objectives/test_vtrace.py",
+        ("the policy gradient goes the wrong way", "policy = -(valid", "policy = (valid"),
+        ("the ratio pi / mu is 1", "log_rho = (log_prob - log_mu)", "log_rho = (log_prob - log_prob)"),
+        ("the ratio is mu / pi", "log_rho = (log_prob - log_mu)", "log_rho = (log_mu - log_prob)"),
+        ("lambda is ignored", "lambda_=config.lambda_", "lambda_=1.0"),
+        ("rho is not clipped", "clip_rho=config.clip_rho_threshold", "clip_rho=None"),
+        ("c has rho's clip", "clip_c=config.clip_c_threshold", "clip_c=config.clip_rho_threshold"),
+        (
+            "the advantage has rho's clip",
+            "clip_pg_rho=config.clip_pg_rho_threshold",
+            "clip_pg_rho=config.clip_rho_threshold",
+        ),
+        ("the discount is 0.5", "config.discounting * (~", "0.5 * (~"),
+        (
+            "truncation does not bootstrap, termination does",
+            "(~batch.terminated[1:])",
+            "(~batch.truncated[1:])",
+        ),
+        ("the reward is of the action before", "batch.reward[1:]", "batch.reward[:-1]"),
+        ("the reward's scale is ignored", "config.reward_scale * clip_reward", "clip_reward"),
+        ("V-trace reaches over a truncation", "        ~ended[1:],", "        ~batch.terminated[1:],"),
+        (
+            "a truncated episode's dummy step is learned from",
+            "ended = batch.terminated | batch.truncated",
+            "ended = batch.terminated",
+        ),
+        ("the squared error is not halved", "baseline = 0.5 * ", "baseline = "),
+        ("entropy is punished", "- config.entropy_cost * entropy", "+ config.entropy_cost * entropy"),
+        (
+            "rho_mean is of clipped ratios",
+            "rho_mean=(valid * rho)",
+            "rho_mean=(valid * rho.clamp(max=clipped_rho))",
+        ),
+        ("rho_clip_frac asks the wrong clip", "(rho > clipped_rho)", "(rho > clipped_c)"),
+        ("c_mean lacks lambda", "c_mean=config.lambda_ * ", "c_mean="),
+        ("losses count half", "0.3 * squashed", "0.5 * squashed"),
+        ("rewards above 1 count", "reward.clamp(-1.0, 1.0)", "reward.clamp(-1.0, 2.0)"),
+    ),
+    *in_file(
+        "learner/learner.py",
+        "learner/test_update_by_hand.py learner/test_learner.py",
+        (
+            "the schedule counts updates",
+            "self.global_step / self.config.total_steps",
+            "self.updates / self.config.total_steps",
+        ),
+        ("gradients add up", "        self.optimizer.zero_grad()\n", ""),
+        ("the gradient is not clipped", "self.config.grad_norm_clipping, grad_norm", "1e9, grad_norm"),
+        (
+            "a step is a time step of all streams",
+            "self.global_step += batch.num_steps",
+            "self.global_step += batch.action.shape[0]",
+        ),
+        ("the lag is one too many", "lag = self.updates - batch", "lag = self.updates + 1 - batch"),
+        (
+            "a NaN gradient moves the weights",
+            "math.isfinite(total) and math.isfinite(norm)",
+            "math.isfinite(total)",
+        ),
+        ("losses are sums", 'steps = max(named["valid_steps"], 1.0)', "steps = 1.0"),
+        ("the largest lag is the smallest", "float(lag.max())", "float(lag.min())"),
+        (
+            "another optimiser's moments are taken",
+            'if state["optimizer_name"] != self.config.optimizer',
+            "if False",
+        ),
+    ),
+    *in_file(
+        "learner/optimizer.py",
+        "learner/test_update_by_hand.py learner/test_learner.py",
+        ("RMSprop's alpha is ignored", "alpha=config.alpha", "alpha=0.99"),
+        ("RMSprop's epsilon is ignored", "        eps=config.epsilon,\n        momentum", "        momentum"),
+        ("momentum is ignored", "momentum=config.momentum", "momentum=0.0"),
+        ("Adam's epsilon is ignored", "eps=config.epsilon, fused", "fused"),
+        (
+            "the encoder has no rate of its own",
+            'group["lr"] = scale * learning_rate',
+            'group["lr"] = learning_rate',
+        ),
+        (
+            "a resumed run keeps old hyper-parameters",
+            '"param_groups": mine',
+            '"param_groups": state["param_groups"]',
+        ),
+        ("a resumed run forgets the moments", '"state": state["state"]', '"state": {}'),
+    ),
+    *in_file(
+        "learner/batcher.py",
+        "learner/test_batcher.py",
+        (
+            "the newest weights stand for the oldest",
+            "[r.policy_version_min for r",
+            "[r.policy_version_max for r",
+        ),
+        (
+            "the lag of the newest weights decides",
+            "version - rollout.policy_version_min",
+            "version - rollout.policy_version_max",
+        ),
+        ("a lag that is allowed is dropped", "> self._max_policy_lag", ">= self._max_policy_lag"),
+        ("two rollouts of a stream meet in a batch", "or actor_id in chosen", "or actor_id < 0"),
+        (
+            "the newest rollouts go first",
+            "for item in self._waiting:",
+            "for item in reversed(self._waiting):",
+        ),
+        (
+            "the first previous action is the first action",
+            "[r.previous_action[None], r.action]",
+            "[r.action[:1], r.action]",
+        ),
+        (
+            "one actor's games are counted",
+            "for r in rollouts for episode",
+            "for r in rollouts[:1] for episode",
+        ),
+        ("waiting is told in seconds", "wait_ms = 1e3 *", "wait_ms ="),
+    ),
+    *in_file(
+        "learner/rtrl/trace_bank.py",
+        "learner/rtrl/test_trace_bank.py learner/rtrl/test_fresh_traces.py learner/rtrl/test_controls.py",
+        (
+            "a gap goes unnoticed",
+            "expected != (piece.incarnation, piece.sequence_number)",
+            "expected is None or expected[0] != piece.incarnation",
+        ),
+        (
+            "a new life goes unnoticed",
+            "expected != (piece.incarnation, piece.sequence_number)",
+            "expected is None or expected[1] != piece.sequence_number",
+        ),
+        ("actors share rows", "first = piece.actor_id * self._num_streams", "first = piece.actor_id"),
+        ("broken actors are counted, not streams", "breaks += piece.num_streams", "breaks += 1"),
+        ("a broken stream keeps its trace", "fresh += mine", "fresh += []"),
+        ("fresh traces are zeros", "mine.index_copy_(0, rows, new)", "mine.index_copy_(0, rows, 0 * new)"),
+        ("traces below the bound are scaled up to it", ".clamp(max=1.0)", ""),
+        ("the bound is of each tensor", "for tensor in trace]).sum(0)", "for tensor in trace]).amax(0)"),
+        ("a saved bank begins anew", "tensor.copy_(value)", "pass"),
+    ),
+    *in_file(
+        "learner/rtrl/rtrl.py",
+        "learner/rtrl/test_boundary_metrics.py learner/rtrl/test_fresh_traces.py "
+        "learner/rtrl/test_controls.py",
+        ("the control keeps its boundary term", "if not options.boundary:", "if False:"),
+        (
+            "the history is empty",
+            "            self._history.append(batch)\n",
+            "",
+        ),
+        ("clips of the last update alone are told", "self.clips += step", "self.clips = step"),
+        (
+            "staleness compares a gradient with itself",
+            "cosine(gradients(parameters), exact)",
+            "cosine(exact, exact)",
+        ),
+        (
+            "the share is of the advanced trace",
+            "carried = traces.gather()",
+            "carried = [layer.bank for layer in traces.layers]",
+        ),
+    ),
+    *in_file(
+        "learner/rtrl/history.py",
+        "learner/rtrl/test_controls.py learner/rtrl/test_fresh_traces.py",
+        ("an earlier life is remembered", "past.clear()", "pass"),
+        ("the history begins in its last rollout's state", "past[0].initial_state", "past[-1].initial_state"),
+        ("twice as much is kept", "maxlen=self._rollouts", "maxlen=2 * self._rollouts"),
+        (
+            "episodes run into each other",
+            "policy.core.unroll(x, past[0].initial_state, reset, trace)",
+            "policy.core.unroll(x, past[0].initial_state, 0 * reset == 1, trace)",
+        ),
+    ),
+    *in_file(
+        "learner/rtrl/diagnostics.py",
+        "learner/rtrl/test_boundary_metrics.py",
+        ("boundary_grad_frac is ten times too large", "_norm(boundary) /", "10 * _norm(boundary) /"),
+        ("trace_norm is a sum over streams", "/ math.sqrt(lam_0[0].shape[0])", "/ 1.0"),
+        ("a norm is a square", "return math.sqrt(sum(", "return (sum("),
+        ("a cosine is not normalised", "return dot / norms if", "return dot if"),
+    ),
+    *in_file(
+        "learner/publish.py",
+        "learner/test_publish.py",
+        (
+            "weights that are held are sent again",
+            "self._latest.version > newer_than",
+            "self._latest.version >= newer_than",
+        ),
+        ("published weights change with training", "np.array(tensor.cpu().numpy())", "tensor.cpu().numpy()"),
+    ),
+    *in_file(
+        "learner/records/metrics.py",
+        "learner/records/test_metrics.py",
+        ("a maximum is a minimum", "return max(values)", "return min(values)"),
+        ("the first value is the last", "return values[-1]", "return values[0]"),
+        ("a mean is a sum", "return sum(values) / len(values)", "return sum(values)"),
+        ("windows run into each other", "        self._window.clear()\n", ""),
+        ("episode lengths are returns", "float(finished.episodic_length)", "float(finished.episodic_return)"),
+        ("a rate is since the start", "self._total, self._time = total, now", "pass"),
+    ),
+    *in_file(
+        "learner/records/evaluations.py",
+        "learner/records/test_evaluations.py",
+        (
+            "an evaluation is asked for at every update",
+            "self._last = global_step // self._interval\n        self._take",
+            "self._take",
+        ),
+        (
+            "the run ends without its last evaluation",
+            "while self._done != global_step and",
+            "while self._done < 0 and",
+        ),
+        (
+            "std is the mean",
+            '"eval/episodic_return_std": result.std',
+            '"eval/episodic_return_std": result.mean',
+        ),
+    ),
+    *in_file(
+        "learner/records/checkpoint.py",
+        "learner/records/test_checkpoint.py::test_round_trip "
+        "learner/records/test_checkpoint.py::test_keeps_the_last_k "
+        "learner/records/test_checkpoint.py::test_flipped_bits_are_refused "
+        "learner/records/test_checkpoint.py::test_a_save_drops_the_abandoned_future "
+        "learner/records/test_checkpoint.py::test_saving_a_step_again_replaces_it "
+        "learner/records/test_checkpoint.py::test_unknown_format_is_refused_by_name_and_not_passed_over "
+        "learner/records/test_checkpoint.py::test_what_cannot_be_read_is_not_passed_over "
+        "learner/records/test_checkpoint.py::test_death_before_each_call_to_the_disk",
+        ("one checkpoint too many is kept", "kept > keep_last", "kept > keep_last + 1"),
+        ("an abandoned future is kept", "later or kept", "kept"),
+        ("the oldest is taken for the newest", "sorted(found, reverse=True)", "sorted(found)"),
+        (
+            "damaged tensors are read",
+            'hashlib.sha256(data).hexdigest() != content["tensors_sha256"]',
+            "False",
+        ),
+        ("damaged counters are read", "    if not intact:", "    if False:"),
+        (
+            "what cannot be read is taken for damaged",
+            "if not isinstance(error, DamagedCheckpointError):",
+            "if False:",
+        ),
+        ("another format is read", 'if content["format_version"] != FORMAT_VERSION', "if False"),
+        (
+            "a checkpoint is removed before its successor stands",
+            "            os.rename(final, replaced)",
+            "            shutil.rmtree(final)",
+        ),
+    ),
+    *in_file(
+        "learner/records/state.py",
+        "learner/records/test_state.py",
+        ("a tuple comes back as a list", "return tuple(join_state(", "return list(join_state("),
+        ("an array comes back as a tensor", 'tensors[value] if kind == "tensor"', "tensors[value] if True"),
+    ),
+]
