@@ -15,12 +15,21 @@ import pytest
 import torch
 
 try:
+    import hypothesis
+except ModuleNotFoundError:  # no test that runs needs it then
+    pass
+else:  # an example that takes long, or is long in the making, shows a slow machine and no fault
+    slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=slow)
+    hypothesis.settings.load_profile("any machine")
+try:
     import psutil
 except ModuleNotFoundError:  # a machine with nothing but torch, triton, numpy and pytest
     psutil = None
 
 SESSION_VARIABLE = "EVERTRACE_TEST_SESSION"
-GRACE_S = 10.0
+GRACE_S = 60.0
+"""How long what the tests started may take to end after them; nobody waits for what has ended."""
 
 # Processes of the interpreter itself, which end with it and not before.
 OF_THE_INTERPRETER = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import psutil
 import pytest
@@ -120,3 +121,8 @@ def test_every_test_starts_from_the_same_seed(which: int, seed: int) -> None:
         float(torch.rand((), generator=torch.Generator().manual_seed(seed))),
     )
     assert drawn == expected
+
+
+def test_a_property_may_take_its_time() -> None:
+    assert hypothesis.settings().deadline is None
+    assert hypothesis.HealthCheck.too_slow in hypothesis.settings().suppress_health_check

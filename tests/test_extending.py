@@ -23,10 +23,7 @@ NOT_COPIED = shutil.ignore_patterns(
 )
 BLOCK = re.compile(r"^```(python|diff|sh)(?: path=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-]  # each of two tests starts a process that imports torch
+pytestmark = pytest.mark.slow  # each of two tests starts a process that imports torch
 
 
 class Block(NamedTuple):

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from tests.cluster.ray_nodes import ROOT, Process, free_port
-from tests.integration.cli import wait_until
+from tests.integration.cli import PATIENCE_S, wait_until
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 CREDENTIAL_S = 5
@@ -88,7 +88,7 @@ class Slurm:
 
     def run(self, *command: str, check: bool = True) -> str:
         done = subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=PATIENCE_S
         )
         assert done.returncode == 0 or not check, done.stderr
         return done.stdout
@@ -112,7 +112,7 @@ class Slurm:
             if process.name() not in DAEMONS:
                 process.kill()
         self.run("scancel", "--me", check=False)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while (jobs := self._jobs()) and time.monotonic() < deadline:
             time.sleep(0.5)
         for process in reversed(self._started):

@@ -13,7 +13,7 @@ from learner.records.checkpoint import load_latest
 from tests.cluster.ray_nodes import ROOT, Process, RayNodes
 from tests.integration.cli import read_metrics, rows_logged, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.ray
 
 DYING = ("--env.id", "dying_env:Dying-v0", "--env.num-envs", "4", "--batch-size", "4")
 """A batch can be made of one actor's streams: the other one may be away for a while."""
@@ -119,7 +119,7 @@ def test_a_run_tells_why_an_actor_died_and_goes_on_without_a_node_and_with_a_new
     assert "    the emulator says goodbye" in run.output and "dying_env.py" in run.output
     wait_until(lambda: "is placed on" in run.output)
     learned()
-    assert spread()
+    wait_until(spread)
 
     second.end()
     wait_until(lambda: "was lost with its node" in run.output)
@@ -130,7 +130,7 @@ def test_a_run_tells_why_an_actor_died_and_goes_on_without_a_node_and_with_a_new
     wait_until(lambda: run.output.count("is placed on") == 2)
     wait_until(lambda: restarts() == 2)
     learned()
-    assert spread()
+    wait_until(spread)
     run.process.send_signal(signal.SIGTERM)
     code, output = run.finished()
     assert code == 0 and "stopped by SIGTERM" in output, output

@@ -107,7 +107,7 @@ class Composition:
         return self.head("cat", "/token/ray").strip()
 
 
-wait_until = partial(cli.wait_until, timeout_s=180.0, interval_s=1.0)
+wait_until = partial(cli.wait_until, interval_s=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -181,11 +181,11 @@ def test_the_token_is_nowhere_to_be_seen(composition: Composition) -> None:
 def test_the_dashboard_asks_for_the_token(composition: Composition) -> None:
     nodes = f"http://127.0.0.1:{composition.port}/api/v0/nodes"
     with pytest.raises(HTTPError) as refused:
-        urlopen(nodes, timeout=20)
+        urlopen(nodes, timeout=cli.PATIENCE_S)
     assert refused.value.code == 401
     refused.value.close()
     asked = Request(nodes, headers={"Authorization": f"Bearer {composition.token()}"})
-    with urlopen(asked, timeout=20) as answer:
+    with urlopen(asked, timeout=cli.PATIENCE_S) as answer:
         assert answer.status == 200
 
 

@@ -199,7 +199,6 @@ def test_timers_keep_memory_through_the_recall_and_clocks_tell_its_step() -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_rtrl_recalls_sixteen_bits_from_timers() -> None:
     torch.manual_seed(1)
     model = CopyModel(hidden_size=256)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,7 @@ from envs.make import check_env
 from experiments.catalogue import Arm, Experiment, get, names
 from experiments.runner import ROOT, conduct, plan
 from experiments.tmaze import CHANCE, SOLVED, success
-
-pytestmark = pytest.mark.timeout(300)  # a run is a process of its own, and most of its time is imports
+from tests.integration.cli import PATIENCE_S, wait_until
 
 STEPS = 4000
 ARGUMENTS = ["tmaze", "--arms", "rtrl", "tbptt", "--seeds", "3", "5", "--jobs", "2"]
@@ -184,13 +182,10 @@ def test_an_interrupted_experiment_leaves_no_run_behind(tmp_path: Path) -> None:
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
     )
-    parent, deadline = psutil.Process(process.pid), time.monotonic() + 120
-    while not (tmp_path / "runs/tbptt-seed3/checkpoints").exists():
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
-    children = parent.children(recursive=True)
+    wait_until((tmp_path / "runs/tbptt-seed3/checkpoints").exists, of=process)
+    children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 128 + signal.SIGTERM
+    assert process.wait(PATIENCE_S) == 128 + signal.SIGTERM
     assert len(children) == 2
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
     assert json.loads((tmp_path / "runs/rtrl-seed3.json").read_text())["seconds"] is None

@@ -13,6 +13,9 @@ from typing import Any
 
 import psutil
 
+PATIENCE_S = 240.0
+"""How long a test waits for what must happen: so long that only what never happens fails, on a machine
+that is several times slower and has other work beside it too."""
 MARK = "EVERTRACE_TEST_SESSION"
 """Set by tests/conftest.py; every process that a test starts inherits it."""
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,11 +42,9 @@ class Launch:
         self._started.append(process)
         return process
 
-    def __call__(self, *arguments: str, timeout_s: float = 100.0) -> tuple[int, str]:
+    def __call__(self, *arguments: str, timeout_s: float = PATIENCE_S) -> tuple[int, str]:
         """Exit code and everything it printed."""
-        process = self.start(*arguments)
-        output, _ = process.communicate(timeout=timeout_s)
-        return process.returncode, output
+        return ended(self.start(*arguments), timeout_s)
 
     def close(self) -> None:
         for process in self._started:
@@ -53,17 +54,33 @@ class Launch:
 
 
 def leavings(temporary: Path) -> set[str]:
-    """What runs may leave: processes of Ray and W&B, temporary folders of Ray sessions, shared memory."""
+    """What runs may leave: processes of Ray and W&B, temporary folders of Ray sessions.
+
+    Shared memory that they leave would have a name; `named_shared_memory` shows that none ever has one.
+    """
     found: set[str] = set()
     for process in psutil.process_iter(["pid", "cmdline", "environ"]):  # the environment of a zombie is None
         if (process.info["environ"] or {}).get(MARK) == os.environ[MARK] and process.pid != os.getpid():
             found.add(f"process {process.pid} {' '.join(process.info['cmdline'] or [])[:100]}")
-    found |= {f"shared memory {path}" for path in Path("/dev/shm").iterdir()}
     return found | {f"folder {path}" for path in temporary.glob("evertrace-ray-*")}
 
 
+def named_shared_memory(process: psutil.Process) -> list[str]:
+    """Segments that a process uses and that would outlive it if it were killed now."""
+    lines = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+    return [line for line in lines if "/dev/shm/" in line and not line.endswith("(deleted)")]
+
+
+def ended(process: subprocess.Popen[str], timeout_s: float = PATIENCE_S) -> tuple[int, str]:
+    """Exit code and everything it printed, once it has ended."""
+    output, _ = process.communicate(timeout=timeout_s)
+    return process.returncode, output
+
+
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    """Of a run that may be writing: a line that is not whole yet is not there yet."""
+    whole, _, _ = (run_dir / "metrics.jsonl").read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def rows_logged(run_dir: Path) -> int:
@@ -71,8 +88,16 @@ def rows_logged(run_dir: Path) -> int:
     return len(read_metrics(run_dir)) if (run_dir / "metrics.jsonl").exists() else 0
 
 
-def wait_until(happened: Callable[[], bool], timeout_s: float = 60.0, interval_s: float = 0.05) -> None:
+def wait_until(
+    happened: Callable[[], bool],
+    timeout_s: float = PATIENCE_S,
+    interval_s: float = 0.05,
+    of: subprocess.Popen[str] | None = None,
+) -> None:
+    """Fails after `timeout_s`, or as soon as the process `of` which it is expected has ended without it."""
     deadline = time.monotonic() + timeout_s
     while not happened():
-        assert time.monotonic() < deadline, f"it did not happen within {timeout_s} s"
+        if of is not None and of.poll() is not None and not happened():
+            raise AssertionError(f"the process ended with {of.returncode}, and it had not happened")
+        assert time.monotonic() < deadline, f"it did not happen within {timeout_s:g} s"
         time.sleep(interval_s)

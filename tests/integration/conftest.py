@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli import Launch, leavings
+from tests.integration.cli import PATIENCE_S, Launch, leavings
 
 
 @pytest.fixture
@@ -27,10 +27,10 @@ def launch(temporary: Path) -> Iterator[Launch]:
 
 @pytest.fixture
 def nothing_left(temporary: Path) -> Iterator[None]:
-    """No process of Ray or W&B, no folder of a Ray session, no shared memory may outlive the test."""
+    """No process of Ray or W&B, no folder of a Ray session may outlive the test."""
     before = leavings(temporary)
     yield
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while (left := leavings(temporary) - before) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left, f"left behind: {sorted(left)}"

@@ -13,9 +13,9 @@ import pytest
 from envs.suites.gym.words import hash_words
 from learner.records.checkpoint import Checkpoint, load_latest
 from tests.envs.suites.dmlab.fake_deepmind_lab import EPISODE_FRAMES, INSTRUCTIONS, LOG_VARIABLE
-from tests.integration.cli import ROOT, Launch, read_metrics
+from tests.integration.cli import ROOT, Launch, ended, read_metrics, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.usefixtures("nothing_left")]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("nothing_left")]
 
 SMALL = (
     *("--num-actors", "2", "--env.num-envs", "2", "--batch-size", "4", "--unroll-length", "20"),
@@ -54,8 +54,8 @@ def test_rtrl_trains_through_ray(launch: Launch, tmp_path: Path, environment: di
         *("--env.dmlab.extra-observations", "INSTR,VEL.TRANS", "--reward-clipping", "soft_asymmetric"),
         **environment,
     )
-    output, _ = process.communicate(timeout=150)
-    assert process.returncode == 0, output
+    code, output = ended(process)
+    assert code == 0, output
     assert "total_steps = 400 reached" in output
     rows = read_metrics(run_dir)
     checkpoint = load_latest(run_dir / "checkpoints")
@@ -70,7 +70,7 @@ def test_rtrl_trains_through_ray(launch: Launch, tmp_path: Path, environment: di
     assert returns and all(0 <= value <= EPISODE_FRAMES for value in returns)
     engines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert len(engines) == 1 + 2 * 2, "one to learn the shapes from, then one a slot"
-    assert not any(psutil.pid_exists(engine["pid"]) for engine in engines)
+    wait_until(lambda: not any(psutil.pid_exists(engine["pid"]) for engine in engines))
     asked = ["RGB_INTERLEAVED", "INSTR", "VEL.TRANS"]
     assert all(engine["observations"] == asked for engine in engines)
     assert any(cache.iterdir())
@@ -85,8 +85,8 @@ def test_an_engine_that_keeps_aborting_ends_the_run_with_its_own_words(
         *("--num-actors", "1", "--batch-size", "2"),
         **environment,
     )
-    output, _ = process.communicate(timeout=150)
-    assert process.returncode == 1, output
+    code, output = ended(process)
+    assert code == 1, output
     assert "dmlab/tests/fake_abort, slot 0 of actor" in output and "SIGABRT" in output
     assert "ERROR: Hunk_Alloc failed" in output and "1 times in a row" in output
 
@@ -99,6 +99,6 @@ def test_a_level_that_does_not_exist_is_a_bad_command_line(
         *("--env.id", "dmlab/tests/no_such_level", *SMALL),
         **environment,
     )
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 2, output
+    code, output = ended(process)
+    assert code == 2, output
     assert "Failed to init environment" in output and not (tmp_path / "run").exists()

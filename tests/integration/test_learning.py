@@ -20,7 +20,6 @@ def _mean_return(arm: str, folder: Path) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_rtrl_learns_hidden_velocities_and_feedforward_cannot(tmp_path: Path) -> None:
     """Inline, so that the run is deterministic on one machine. A random policy balances for about 22 steps.
 

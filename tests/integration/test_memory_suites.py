@@ -9,7 +9,7 @@ import pytest
 from learner.records.checkpoint import load_latest
 from tests.integration.cli import Launch, read_metrics
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.usefixtures("nothing_left")]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("nothing_left")]
 
 SMALL = (
     *(
@@ -40,7 +40,7 @@ SMALL = (
 )
 def test_rtrl_trains_through_ray(preset: str, launch: Launch, tmp_path: Path) -> None:
     pytest.importorskip(preset.partition("_")[0])
-    code, output = launch("train", preset, "--run-dir", str(tmp_path / "run"), *SMALL, timeout_s=150.0)
+    code, output = launch("train", preset, "--run-dir", str(tmp_path / "run"), *SMALL)
     assert code == 0 and "total_steps = 200 reached" in output, output
     rows = read_metrics(tmp_path / "run")
     assert load_latest(tmp_path / "run" / "checkpoints").step == rows[-1]["global_step"] >= 200

@@ -12,7 +12,6 @@ from tests.integration.cli import Launch, read_metrics
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(180)
 @pytest.mark.usefixtures("nothing_left")
 def test_procgen_trains_by_rtrl_through_ray(launch: Launch, tmp_path: Path) -> None:
     need("envpool")
@@ -21,7 +20,6 @@ def test_procgen_trains_by_rtrl_through_ray(launch: Launch, tmp_path: Path) -> N
         *("train", "procgen_bossfight_rtrl_cpu", "--run-dir", str(run_dir), "--total-steps", "960"),
         *("--env.num-envs", "4", "--batch-size", "8", "--log-interval-s", "0.1", "--wandb.mode", "disabled"),
         *("--diagnostics-interval", "1"),
-        timeout_s=150,
     )
     assert code == 0, output
     config = json.loads((run_dir / "config.json").read_text())

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from learner.records.checkpoint import load_latest
-from tests.integration.cli import ROOT, Launch
+from tests.integration.cli import ROOT, Launch, ended
 from tests.rude_env import RUDE_VARIABLE
 
 RUN = (
@@ -22,15 +22,15 @@ def test_an_environment_that_sets_the_whole_process_changes_nothing_of_the_run(
     process = launch.start(
         *RUN, "--run-dir", str(run_dir), "--total-steps", "400", **{RUDE_VARIABLE: "state close"}
     )
-    output, _ = process.communicate(timeout=100)
-    assert process.returncode == 0 and "total_steps = 400 reached" in output, output
+    code, output = ended(process)
+    assert code == 0 and "total_steps = 400 reached" in output, output
     assert load_latest(tmp_path / "run" / "checkpoints").step >= 400
     assert "it does not want to be closed" in output
 
 
 def test_an_environment_that_exits_is_a_run_that_failed(launch: Launch, tmp_path: Path) -> None:
     process = launch.start(*RUN, "--run-dir", str(tmp_path / "run"), **{RUDE_VARIABLE: "exit-step"})
-    output, _ = process.communicate(timeout=100)
-    assert process.returncode == 1, output
+    code, output = ended(process)
+    assert code == 1, output
     assert "tests.rude_env:Rude-v0: step() raised SystemExit(0)" in output
     assert "tests/rude_env.py" in output, "where it did so"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import psutil
@@ -12,10 +13,10 @@ import pytest
 
 from configs.presets import preset
 from learner.records.checkpoint import load_latest
-from tests.integration.cli import Launch, read_metrics, wait_until
+from tests.integration.cli import Launch, ended, named_shared_memory, read_metrics, rows_logged, wait_until
 from tests.learner.records.wandb_reader import read_history, run_files
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.usefixtures("nothing_left")]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("nothing_left")]
 
 SLOTS = preset("cartpole_rtrl").env.num_envs
 DOCUMENTED = {
@@ -35,7 +36,6 @@ def test_atari_by_rtrl_leaves_a_whole_run_directory(launch: Launch, tmp_path: Pa
         *("train", "atari_breakout_rtrl_cpu", "--run-dir", str(run_dir)),
         *("--total-steps", "3840", "--diagnostics-interval", "1", "--log-interval-s", "0.1"),
         *("--env.num-envs", "4", "--batch-size", "8", "--wandb.mode", "offline"),
-        timeout_s=150,
     )
     assert code == 0, output
     assert "total_steps = 3840 reached" in output and str(run_dir) in output
@@ -54,14 +54,14 @@ def test_atari_by_rtrl_leaves_a_whole_run_directory(launch: Launch, tmp_path: Pa
     assert returns and all(0 <= value < 100 for value in returns)
 
 
-def _started(launch: Launch, run_dir: Path, *more: str) -> psutil.Popen:
+def _started(launch: Launch, run_dir: Path, *more: str) -> subprocess.Popen[str]:
     """A run that has learned from something."""
     process = launch.start(
         *("train", "cartpole_rtrl", "--run-dir", str(run_dir), "--total-steps", "100000000"),
         *("--wandb.mode", "disabled", "--log-interval-s", "0.2", *more),
     )
-    wait_until(lambda: (run_dir / "metrics.jsonl").exists() and len(read_metrics(run_dir)) >= 2)
-    return process  # type: ignore[return-value]
+    wait_until(lambda: rows_logged(run_dir) >= 2, of=process)
+    return process
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_asked_to_stop_it_saves_and_ends_cleanly(
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, output
+    code, output = ended(process)
+    assert code == 0, output
     assert f"stopped by {number.name}" in output
     assert load_latest(run_dir / "checkpoints").step == read_metrics(run_dir)[-1]["global_step"]
 
@@ -89,8 +89,10 @@ def test_killed_it_leaves_nothing_running_and_can_be_resumed(launch: Launch, tmp
     run_dir = tmp_path / "run"
     process = _started(launch, run_dir)
     reached = read_metrics(run_dir)[-1]["global_step"]
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    assert [named_shared_memory(member) for member in family if member.is_running()] == [[]] * len(family)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    ended(process)
     code, output = launch("train", "--resume", str(run_dir), "--total-steps", "2000")
     assert code == 0, output
     steps = [row["global_step"] for row in read_metrics(run_dir)]
@@ -107,13 +109,13 @@ def test_a_killed_actor_is_replaced_while_training_goes_on(launch: Launch, tmp_p
     ]
     assert len(workers) == 2
     os.kill(workers[0].pid, signal.SIGKILL)
-    wait_until(lambda: read_metrics(run_dir)[-1]["faults/actor_restarts"] == 1)
-    wait_until(lambda: read_metrics(run_dir)[-1]["rtrl/trace_breaks"] == SLOTS)
+    wait_until(lambda: read_metrics(run_dir)[-1]["faults/actor_restarts"] == 1, of=process)
+    wait_until(lambda: read_metrics(run_dir)[-1]["rtrl/trace_breaks"] == SLOTS, of=process)
     step = read_metrics(run_dir)[-1]["global_step"]
-    wait_until(lambda: read_metrics(run_dir)[-1]["global_step"] > step + 5000)
+    wait_until(lambda: read_metrics(run_dir)[-1]["global_step"] > step + 5000, of=process)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0 and "a new incarnation starts" in output
+    code, output = ended(process)
+    assert code == 0 and "a new incarnation starts" in output
 
 
 def _descends(process: psutil.Process, ancestor: int) -> bool:
@@ -132,7 +134,7 @@ def test_nothing_listens_beyond_loopback(launch: Launch, tmp_path: Path) -> None
     assert listening, "Ray listens somewhere"
     assert [entry for entry in listening if entry[1].ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")] == []
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    ended(process)
 
 
 def test_an_env_that_keeps_failing_ends_the_run_with_its_own_error(launch: Launch, tmp_path: Path) -> None:
@@ -150,6 +152,6 @@ def test_an_env_that_keeps_failing_ends_the_run_with_its_own_error(launch: Launc
         *("--wandb.mode", "disabled", "--ray.max-consecutive-failures", "2"),
         EVERTRACE_FAULT=str(fault),
     )
-    output, _ = process.communicate(timeout=100)
-    assert process.returncode == 1, output
+    code, output = ended(process)
+    assert code == 1, output
     assert "the emulator broke in step" in output and "2 times in a row" in output

@@ -13,8 +13,6 @@ import pytest
 
 HERE = Path(__file__).resolve()
 
-pytestmark = pytest.mark.timeout(300)  # the first test waits for 38 builds: 10 seconds alone on a core
-
 
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:

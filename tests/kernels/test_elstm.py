@@ -111,7 +111,11 @@ def test_chunked_equals_reference(make_problem, T, B, N, D, with_trace):
     max_examples=60,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],  # the fixture is a pure function
+    # the fixture is a pure function
+    suppress_health_check=[
+        hypothesis.HealthCheck.function_scoped_fixture,
+        hypothesis.HealthCheck.too_slow,
+    ],
 )
 def test_chunked_equals_reference_on_any_shape(make_problem, shape, seed, resets, with_trace):
     problem = make_problem(*shape, seed, resets)

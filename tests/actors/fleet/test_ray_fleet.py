@@ -23,12 +23,12 @@ from configs.presets import preset
 from configs.schema import Config, RayConfig
 from envs.make import env_spec
 from learner.publish import RayPublisher
-from tests.integration.cli import wait_until
+from tests.integration.cli import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from actors.fleet.ray_fleet import RayFleet
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.ray
 FAULTY = "tests.faulty_env:Faulty-v0"
 
 
@@ -75,7 +75,7 @@ def _fleet(config: Config) -> Iterator[RayFleet]:
         fleet.close()
         publisher.close()
         # Ray kills in its own time, and a worker that still lives would take the next test's fault.
-        wait_until(lambda: not _live_workers(), timeout_s=30.0)
+        wait_until(lambda: not _live_workers())
 
 
 def _live_workers() -> list[int]:
@@ -94,7 +94,7 @@ def test_live_workers_are_seen(cluster: None) -> None:
         assert sorted(_live_workers()) == up
 
 
-def _take(fleet: RayFleet, count: int, timeout_s: float = 60.0) -> list[Rollout]:
+def _take(fleet: RayFleet, count: int, timeout_s: float = PATIENCE_S) -> list[Rollout]:
     taken: list[Rollout] = []
     deadline = time.monotonic() + timeout_s
     while len(taken) < count and time.monotonic() < deadline:
@@ -105,7 +105,7 @@ def _take(fleet: RayFleet, count: int, timeout_s: float = 60.0) -> list[Rollout]
     return taken
 
 
-def _take_until(fleet: RayFleet, done: Callable[[], bool], timeout_s: float = 60.0) -> list[Rollout]:
+def _take_until(fleet: RayFleet, done: Callable[[], bool], timeout_s: float = PATIENCE_S) -> list[Rollout]:
     taken: list[Rollout] = []
     deadline = time.monotonic() + timeout_s
     while not done():
@@ -208,7 +208,7 @@ def test_an_actor_without_a_cpu_waits_while_the_others_go_on(
 
 def _starve(fleet: RayFleet, skip: set[int]) -> None:
     """Nothing is taken of those that have a CPU, as when a batch needs streams of the one that has none."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         assert fleet.next_rollout(timeout_s=0.5, skip=skip) is None
 
@@ -219,7 +219,7 @@ def test_actors_stop_working_when_nobody_takes_their_rollouts(cluster: None) -> 
         time.sleep(3.0)  # long enough for hundreds of rollouts, if nothing held the actors back
         import ray
 
-        finished, _ = ray.wait(list(fleet._owner), num_returns=6, timeout=10)
+        finished, _ = ray.wait(list(fleet._owner), num_returns=6, timeout=PATIENCE_S)
         assert len(finished) == 6 == len(fleet._owner)
         assert len(_sequences(first + _take(fleet, 6))) == 2
 

@@ -297,13 +297,17 @@ folder, choose, interrupted = Path(sys.argv[1]), random.Random(1), 0
 torch.set_num_threads(1)
 tensors = {str(i): torch.full((100_000,), float(i)) for i in range(5)}
 save(folder, 0, tensors, {}, 2)
-for _ in range(20):
-    start = load_latest(folder).step
+for attempt in range(20):
+    start, before = load_latest(folder).step, set(os.listdir(folder))
     child = os.fork()
     if child == 0:
         for step in range(start + 1, start + 10_000):
             save(folder, step, tensors, {"step": step}, 2)
+    while set(os.listdir(folder)) == before:  # the child's first save begins
+        time.sleep(0.0005)
     time.sleep(choose.uniform(0.0, 0.06))
+    while attempt == 19 and load_latest(folder).step == start:  # at least one has been whole
+        time.sleep(0.01)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     interrupted += any(path.name.startswith(".") for path in folder.iterdir())
@@ -381,7 +385,7 @@ def test_half_replaced_checkpoint_outlives_a_second_failure(tmp_path: Path) -> N
 def run_script(source: str, *arguments: object) -> str:
     root = Path(checkpoint.__file__).parents[2]
     command = [sys.executable, "-c", source, *map(str, arguments)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -184,7 +184,6 @@ def test_a_workspace_is_created_and_brought_up_to_date(
                 env=os.environ | {"WANDB_API_KEY": CANARY, "WANDB_BASE_URL": address},
                 capture_output=True,
                 text=True,
-                timeout=100,
             )
 
         first = save(layout="del dashboard.LAYOUT['System']; ")

@@ -25,7 +25,7 @@ def test_jsonl_rows_are_on_disk_at_once(tmp_path: Path) -> None:
     sink = JsonlSink(path)
     sink.write(100, {"losses/total": 1.5, "charts/updates": 3})
     (row,) = rows(path)
-    assert row.pop("wall_time") == pytest.approx(before, abs=60)
+    assert before - 0.001 <= row.pop("wall_time") <= time.time() + 0.001  # it is rounded
     assert row == {"global_step": 100, "losses/total": 1.5, "charts/updates": 3}
     sink.write(200, {})
     assert [row["global_step"] for row in rows(path)] == [100, 200]

@@ -62,7 +62,7 @@ def test_disabled_means_jsonl_only_and_no_wandb_import(tmp_path: Path) -> None:
         "sink.write(1, {'losses/total': 1.0}); sink.close()\n"
         "assert 'wandb' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, check=True)
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
@@ -250,7 +250,7 @@ children = subprocess.run(command, capture_output=True, text=True).stdout.splitl
 (service,) = [line.split()[0] for line in children if "wandb-core" in line]
 os.kill(int(service), signal.SIGKILL)
 step = 1
-while sink.errors == 0 and step < 2000:  # W&B notices a while after
+while sink.errors == 0 and step < 20_000:  # W&B notices a while after
     step += 1
     sink.write(step, {"losses/total": float(step)})
     time.sleep(0.01)
@@ -266,7 +266,6 @@ def test_training_outlives_the_death_of_the_wandb_service(tmp_path: Path) -> Non
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     during, after, steps = map(int, done.stdout.split())

@@ -142,7 +142,6 @@ def test_bad_actions_are_refused(backend: str) -> None:
             env.step(np.array([0, bad, 0, 0]))
 
 
-@pytest.mark.timeout(60)
 def test_a_game_closes_while_another_one_is_loaded() -> None:
     """As the garbage collector may have it: in the thread that holds cffi's lock, which is not reentrant."""
     need("procgen")
