@@ -22,6 +22,7 @@ SLEEPERS = {
     "faulty_env.py": "an env that hangs",
     "actors/fleet/test_ray_fleet.py": "leaves time for what must not happen",
     "conftest.py": "between two looks at the processes",
+    "mutants/run.py": "between two looks at the processes",
     "integration/conftest.py": "between two looks at what is left",
 }
 """Files that may sleep, and why."""

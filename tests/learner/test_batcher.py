@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,16 @@ def test_rollouts_that_are_too_old_are_dropped_and_counted() -> None:
     assert (batcher.dropped, len(batcher)) == (1, 0)
     batcher.add(rollout(0, version=2), 4)
     assert (batcher.dropped, len(batcher)) == (1, 1)
+
+
+def test_waiting_is_the_mean_over_a_batchs_rollouts_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([100.0, 101.0, 103.0])
+    monkeypatch.setattr("learner.batcher.time", SimpleNamespace(perf_counter=lambda: next(times)))
+    batcher = _batcher()
+    batcher.add(rollout(0), 0)
+    batcher.add(rollout(1), 0)
+    batch = batcher.next_batch()
+    assert batch is not None and batch.wait_ms == pytest.approx(2500.0)
 
 
 def test_a_rollout_is_as_old_as_the_oldest_weights_that_acted_in_it() -> None:

@@ -76,6 +76,15 @@ def test_a_loss_that_is_not_finite_stops_before_any_weight_moves() -> None:
     assert all(torch.equal(before[name], t) for name, t in learner.policy.state_dict().items())
 
 
+def test_a_gradient_that_is_not_finite_stops_too_where_the_loss_is() -> None:
+    learner = _learner(policy=PolicyConfig(encoder="none", core="none"), credit="tbptt")
+    before = _weights(learner)
+    with pytest.raises(LearnerError, match=r"loss -?\d\S*, gradient norm (inf|nan)"):
+        learner.update(_batch(observation=torch.full((T + 1, B, 3), 1e16)))
+    assert all(torch.equal(before[name], t) for name, t in learner.policy.state_dict().items())
+    assert learner.updates == learner.global_step == 0
+
+
 def test_policy_lag_is_counted_in_updates() -> None:
     learner = _learner()
     for number in range(3):

@@ -76,7 +76,7 @@ MUTANTS = [
     ),
     *in_file(
         "learner/optimizer.py",
-        "learner/test_update_by_hand.py learner/test_learner.py",
+        "learner/test_update_by_hand.py learner/test_encoder_options.py",
         ("RMSprop's alpha is ignored", "alpha=config.alpha", "alpha=0.99"),
         ("RMSprop's epsilon is ignored", "        eps=config.epsilon,\n        momentum", "        momentum"),
         ("momentum is ignored", "momentum=config.momentum", "momentum=0.0"),

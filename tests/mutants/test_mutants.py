@@ -50,17 +50,25 @@ def test_a_survivor_is_told_from_a_fault_that_is_found(
     root = small_tree(tmp_path / "tree")
     before = {path: path.read_bytes() for path in root.iterdir()}
     results = tmp_path / "results.md"
-    code = main(["--jobs", "2", "--timeout", "10"], root, [FOUND, MISSED, ENDLESS, UNMADE], results)
+    code = main(["--jobs", "2"], root, [FOUND, MISSED, UNMADE], results)
     printed = capfd.readouterr().out
     assert code == 1
     assert "maths.py: a sum is a difference: test_maths.py::test_add (" in printed
     assert printed.count("maths.py: a product is a sum: SURVIVED") == 2  # when tried, and at the end
-    assert "maths.py: a loop never ends: time limit (1" in printed
     assert printed.count("maths.py: a name is gone: BROKEN, pytest ended with ") == 2
-    assert "2 of 4 found, 1 of them by the time limit" in printed
+    assert "1 of 3 found, 0 of them by the time limit" in printed
     table = results.read_text()
-    assert "| maths.py | a product is a sum | **nothing** |" in table and "2 of 4 planted" in table
+    assert "| maths.py | a product is a sum | **nothing** |" in table and "1 of 3 planted" in table
     assert {path: path.read_bytes() for path in root.iterdir()} == before, "the tree itself was touched"
+
+
+def test_a_fault_that_hangs_is_found_by_the_time_limit(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--timeout", "1"], small_tree(tmp_path), [ENDLESS], None) == 0
+    printed = capfd.readouterr().out
+    assert "maths.py: a loop never ends: time limit (" in printed
+    assert "1 of 1 found, 1 of them by the time limit" in printed
 
 
 def test_all_found_is_exit_code_0_and_a_part_of_the_list_leaves_the_results_alone(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_a_continued_stream_keeps_its_trace_whatever_the_order_of_columns() -> N
 
 
 def test_new_incarnation_and_gap_start_from_zero_and_are_counted() -> None:
-    for broken in (StreamPiece(1, 99, 0, E), StreamPiece(1, 5, 2, E), StreamPiece(1, 5, 0, E)):
+    for broken in [StreamPiece(1, *life, E) for life in ((99, 0), (99, 1), (5, 2), (5, 0))]:
         bank = _bank()
         _fill(bank.traces([StreamPiece(1, 5, 0, E)])[0], 3.0)
         _fill(bank.traces([StreamPiece(0, 4, 0, E)])[0], 8.0)
@@ -54,3 +54,19 @@ def test_state_survives_a_round_trip() -> None:
     other = _bank()
     other.load_state_dict(bank.state_dict())
     assert _content(other, StreamPiece(1, 5, 1, E)) == ([3.0, 3.0], 0)
+
+
+def test_a_bound_scales_the_rows_above_it_down_to_it_and_leaves_the_others() -> None:
+    traces, _ = _bank().traces([StreamPiece(0, 5, 0, E), StreamPiece(2, 5, 0, E)])
+    sizes = torch.tensor([0.5, 3.0, 1.5, 0.01])  # of every number of a row; a row has 2 N D + 4 N of them
+    traces.write([trace.map(lambda s: torch.ones_like(s) * sizes.view(-1, *[1] * (s.ndim - 1)))
+                  for trace in traces.gather()])  # fmt: skip
+    count = 2 * N * D + 4 * N
+    bound = 1.5 * count**0.5  # of the whole row, over all six tensors
+    assert traces.bound(1.01 * bound) == 1
+    expected = torch.tensor([0.5, 1.01 * 1.5, 1.5, 0.01])
+    for tensor in traces.gather()[0]:
+        torch.testing.assert_close(
+            tensor, torch.ones_like(tensor) * expected.view(-1, *[1] * (tensor.ndim - 1))
+        )
+    assert traces.bound(10.0 * bound) == 0
