@@ -52,7 +52,10 @@ class LocalPublisher:
 
 class _Board:
     """Runs as a Ray actor: holds a reference to the newest snapshot, which lives in the object store,
-    so that a node fetches each version once however many actors it has."""
+    so that a node fetches each version once however many actors it has.
+
+    Ray starts it anew if its process dies: empty, until the next publication.
+    """
 
     def __init__(self) -> None:
         self._version = -1
@@ -66,16 +69,21 @@ class _Board:
 
 
 class RayWeightSource:
-    """Picklable; handed to the workers."""
+    """Picklable; handed to the workers. A worker's own carries the newest weights of the moment at which it
+    was asked for, so that it can begin also where the board has just lost its own."""
 
     def __init__(self, board: Any) -> None:
         self._board = board
+        self.newest: list[Any] = []
+        """The newest snapshot's reference; in a list, so that Ray passes it on instead of resolving it."""
 
     def fetch(self, newer_than: int) -> WeightSnapshot | None:
         import ray
 
-        # References travel inside a list so that Ray passes them on instead of resolving them.
         references = ray.get(self._board.newest.remote(newer_than))
+        if not references and newer_than < 0:
+            references = self.newest
+        self.newest = []  # or an old snapshot would stay in the object store
         return ray.get(references[0]) if references else None
 
 
@@ -83,8 +91,8 @@ class RayPublisher:
     """Weights through Ray's object store. Ray must be initialised.
 
     Publishing never holds the learner up for long: where a whole job is ended at once, Ray may be gone before
-    the learner, which still has a checkpoint to write. Weights that the board did not take are told of, and
-    the third time in a row is a PublishError.
+    the learner, which still has a checkpoint to write. Weights that Ray did not take are told of, and the
+    third time in a row is a PublishError.
     """
 
     def __init__(self) -> None:
@@ -95,18 +103,22 @@ class RayPublisher:
         self._ray: Any = ray
         # On the learner's own node: a lost actor node then takes neither the board nor the weights with it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        board: Any = ray.remote(_Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here)
+        # Retried: what is asked of it while it starts anew is answered afterwards.
+        lasting = {"max_restarts": -1, "max_task_retries": -1}
+        board: Any = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here, **lasting)
         self._board = board.remote()
         self._ray.get(self._board.newest.remote(0))  # up: no publication counts its start
         self._failures = 0
-        self.source: WeightSource = RayWeightSource(self._board)
+        self._handed_out = RayWeightSource(self._board)
+        self.source: WeightSource = self._handed_out
 
     def publish(self, policy: nn.Module, version: int) -> None:
-        reference = self._ray.put(snapshot(policy, version))
-        posted = self._board.post.remote(version, [reference])
+        weights = snapshot(policy, version)
         try:
-            self._ray.get(posted, timeout=PUBLISH_TIMEOUT_S)
-        except (self._ray.exceptions.RayError, self._ray.exceptions.GetTimeoutError) as error:
+            reference = self._ray.put(weights)
+            self._handed_out.newest = [reference]
+            self._ray.get(self._board.post.remote(version, [reference]), timeout=PUBLISH_TIMEOUT_S)
+        except (self._ray.exceptions.RayError, OSError) as error:
             self._failures += 1
             if self._failures == PUBLISH_ATTEMPTS:
                 raise PublishError(

@@ -23,6 +23,8 @@ from envs.make import check_env
 from envs.spec import EnvError
 
 LAST_LINES = 30
+LAST_BYTES = 64 * 1024
+"""So much of a log is read at most, from its end."""
 LOG_TIMEOUT_S = 5.0
 RAY_MARKS = ("job_id:", "actor_name:", "task_name:")
 
@@ -56,12 +58,15 @@ def _nodes() -> dict[str, dict[str, Any]]:
 
 def node_name(node_id: str) -> str:
     """Host name, address, and the start of Ray's id, since one host may carry two nodes."""
-    node = _nodes()[node_id]
+    node = _nodes().get(node_id)
+    if node is None:  # Ray's books keep a bounded number of dead nodes
+        return f"node {node_id[:8]}"
     return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}, node {node_id[:8]})"
 
 
 def is_lost(node_id: str) -> bool:
-    return not _nodes()[node_id]["Alive"]
+    node = _nodes().get(node_id)
+    return node is None or not node["Alive"]
 
 
 def lost_node(error: Exception, home: Identity | None) -> str | None:
@@ -90,9 +95,16 @@ def _on(node_id: str) -> dict[str, Any]:
 
 def _tail(logs: tuple[str, ...]) -> str:
     """The last lines of each file, but for the marks that Ray writes for itself."""
-    found = []
+    found: list[str] = []
     for log in logs:
-        lines = [line for line in Path(log).read_text(errors="replace").splitlines() if line.strip()]
+        try:
+            with Path(log).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
+                text = file.read(LAST_BYTES).decode(errors="replace")
+        except OSError as error:  # whoever cleans temporary folders up takes logs too
+            found.append(f"({log} cannot be read: {error.strerror})")
+            continue
+        lines = [line for line in text.splitlines() if line.strip()]
         found += [line for line in lines if not line.lstrip(":").startswith(RAY_MARKS)][-LAST_LINES:]
     return "\n".join(found)
 
