@@ -2,6 +2,7 @@
 
     launch.py train PRESET [--field value ...]        a new run
     launch.py train --resume RUN_DIR [--field ...]    go on with one; the command line wins
+    launch.py train PRESET --run-dir DIR --auto-resume [...]   begin in DIR, or go on with this run there
     launch.py eval RUN_DIR [--episodes N] [--sampled] [--held-out] [--seed S] [--json FILE]
     launch.py enjoy RUN_DIR [--out FILE] [--episodes N] [--sampled] [--wandb]   a video of it at play
     launch.py experiment NAME [--seeds S ...]         all arms of a comparison, to a table and a figure
@@ -40,7 +41,6 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-import tyro
 
 from actors.fleet.cluster import check_lasting, ray_session
 from actors.fleet.fleet import FleetError, make_fleet
@@ -48,9 +48,9 @@ from actors.output import lasting_output
 from actors.play.evaluator import make_evaluator
 from actors.play.video import VideoError
 from actors.policy import Policy
+from command_line import Start, asked_to_train
 from configs.machine import available_cores
-from configs.presets import preset, preset_patterns
-from configs.schema import Config, ConfigError
+from configs.schema import ConfigError
 from envs.doctor import diagnose, report
 from envs.make import check_env, env_spec, held_out
 from envs.spec import EnvError, EnvFaultError
@@ -69,27 +69,25 @@ FAILURES = (EnvFaultError, FleetError, PublishError, LearnerError, CheckpointErr
 
 
 def train(arguments: list[str]) -> int:
-    with ExitStack() as stack:
-        resumed: RunDir | None = None
-        if arguments[:1] == ["--resume"]:
-            if len(arguments) < 2:
-                raise ConfigError("train --resume needs a run directory")
-            resumed = RunDir.open(arguments[1])
-            stack.callback(resumed.release)
-            base, rest = Config.from_json(resumed.config_path.read_text()), arguments[2:]
-        elif arguments and not arguments[0].startswith("-"):
-            base, rest = preset(arguments[0]), arguments[1:]
-        else:
-            print(
-                f"usage: launch.py train PRESET [--field value ...]\npresets: {'; '.join(preset_patterns())}"
-            )
-            return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
-        config = tyro.cli(Config, default=base, args=rest, prog="launch.py train")
-        return run(config, resumed, stack)
+    start = asked_to_train(arguments)
+    with ExitStack() as records, ExitStack() as workers:  # these end first
+        return run(start, records, workers)
 
 
-def run(config: Config, resumed: RunDir | None, stack: ExitStack) -> int:
-    """Builds and runs one training run. Nothing on disk changes until all input was found good."""
+def run(start: Start, records: ExitStack, workers: ExitStack) -> int:
+    """Builds and runs one training run. Nothing on disk changes until all input was found good: the run
+    directory comes last, after the environments, the cluster and its nodes."""
+    config = start.config
+    run_dir = state = None
+    if start.resume:
+        assert config.run_dir is not None
+        run_dir = RunDir.open(config.run_dir)
+        records.callback(run_dir.release)
+    else:
+        check_lasting(config.run_dir)
+        if config.run_dir is not None:
+            RunDir.check_free(config.run_dir)
+    runs = Path("runs").absolute()  # an environment may change the working directory
     check_env(config.env)
     if config.eval.interval_steps and config.eval.held_out:
         check_env(held_out(config.env))
@@ -99,43 +97,42 @@ def run(config: Config, resumed: RunDir | None, stack: ExitStack) -> int:
         torch.set_num_threads(config.learner_threads)
     seed_everything(config.seed)
     learner = Learner(Policy(spec, config.policy), config, device)
-    state = None
-    if resumed is not None:
-        state = resumed.load_state()
+    if run_dir is not None:
+        state = run_dir.load_state()
         learner.load_state_dict(state)
     elif config.policy.load_encoder is not None:
         load_encoder(learner.policy, config.policy.load_encoder)
-    run_dir = resumed
+
+    if config.runtime == "ray":
+        workers.enter_context(ray_session(config.ray, config.num_workers, config.env))
+    stop = stop_on_signals(workers)  # after Ray, which sets handlers of its own
+    publisher = make_publisher(config.runtime)
+    workers.callback(publisher.close)
+    publisher.publish(learner.policy, learner.updates)
+    fleet = make_fleet(config, publisher.source, start_step=learner.global_step)
+    workers.callback(fleet.close)
+    evaluator = make_evaluator(config, publisher.source)
+    if evaluator is not None:
+        workers.callback(evaluator.close)
+
     if run_dir is None:
-        check_lasting(config.run_dir)
-        run_dir = RunDir.create(config.run_dir, config.preset, config.seed)
-        stack.callback(run_dir.release)
+        run_dir = RunDir.create(config.run_dir, config.preset, config.seed, runs)
+        records.callback(run_dir.release)
+        records.callback(run_dir.withdraw)
     config = dataclasses.replace(config, run_dir=str(run_dir.path))
     run_dir.save_config(config.to_json())
     version = code_version()
     run_dir.record_start(version, learner.global_step)
-
     sinks = open_sinks(
         config.wandb,
         run_dir.path,
         json.loads(config.to_json()) | {"code_version": version},
-        resume_step=learner.global_step if resumed is not None else None,
+        resume_step=learner.global_step if start.resume else None,
     )
     progress = ProgressView(config.total_steps, run_dir.path, title=config.preset)
     sink = MultiSink([sinks, progress])
     exit_code = 1
-    stack.callback(lambda: sink.close(exit_code))
-    if config.runtime == "ray":
-        stack.enter_context(ray_session(config.ray, config.num_workers, config.env))
-    stop = stop_on_signals(stack)  # after Ray, which sets handlers of its own
-    publisher = make_publisher(config.runtime)
-    stack.callback(publisher.close)
-    publisher.publish(learner.policy, learner.updates)
-    fleet = make_fleet(config, publisher.source, start_step=learner.global_step)
-    stack.callback(fleet.close)
-    evaluator = make_evaluator(config, publisher.source)
-    if evaluator is not None:
-        stack.callback(evaluator.close)
+    records.callback(lambda: sink.close(exit_code))
     loop = TrainLoop(
         config,
         learner,

@@ -6,36 +6,34 @@
 
 The learner starts when the actor containers offer a CPU for each of its actors. Where TRAIN does not say how
 many (--num-actors), there are as many as the containers hold that have joined. A run that is in the volume
-already goes on from its newest checkpoint.
+already goes on from its newest checkpoint (`launch.py train --auto-resume`); another one is not taken for it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import tyro
-
-from configs.presets import preset
+from command_line import asked_to_train
 from configs.schema import Config, ConfigError
 from envs.make import check_env
 from envs.spec import EnvError
+from learner.records.checkpoint import CheckpointError
+from learner.records.run_dir import RunDirError
 
 HEAD, PORT = "head", 6379
 RUNS = Path("/runs")
 
 
 def planned(arguments: list[str]) -> Config:
-    """The config of `PRESET --field value ...`. Raises ConfigError; tyro ends the process with code 2."""
+    """The config of the run that `launch.py train` would train. Raises what that raises for bad input."""
     if not arguments or arguments[0].startswith("-"):
         raise ConfigError("a run is named as PRESET [--field value ...], as for `launch.py train`")
-    return tyro.cli(Config, default=preset(arguments[0]), args=arguments[1:], prog="docker/up.sh")
+    return asked_to_train(arguments, prog="docker/up.sh").config
 
 
 def make_token(path: Path) -> None:
@@ -75,27 +73,9 @@ def names_actors(arguments: list[str]) -> bool:
     return any(word.partition("=")[0].replace("_", "-") == "--num-actors" for word in arguments)
 
 
-def train_command(arguments: list[str], run_dir: Path) -> list[str]:
-    """Arguments of launch.py: to go on with the run in `run_dir` if there is one, to begin it else.
-
-    Raises ConfigError if that run began as another preset.
-    """
-    config = run_dir / "config.json"
-    if not config.exists():
-        return ["train", *arguments, "--run-dir", str(run_dir)]
-    began_as = json.loads(config.read_text())["preset"]
-    if began_as != arguments[0]:
-        raise ConfigError(
-            f"the run {run_dir.name!r} began as {began_as}, not {arguments[0]}: name another run "
-            f"(RUN=name docker/up.sh {arguments[0]} ...)"
-        )
-    if not any((run_dir / "checkpoints").glob("*")):
-        aside = run_dir.with_name(f"{run_dir.name}-not-begun-{time.strftime('%Y%m%d-%H%M%S')}")
-        run_dir.rename(aside)
-        print(f"head: {run_dir} has no checkpoint; it is now {aside}, and a new run begins")
-        return ["train", *arguments, "--run-dir", str(run_dir)]
-    print(f"head: going on with {run_dir}")
-    return ["train", "--resume", str(run_dir), *arguments[1:]]
+def in_volume(words: list[str]) -> list[str]:
+    """Arguments of `launch.py train`: to begin the run in its folder, or to go on with it there."""
+    return [*words, "--run-dir", str(RUNS / (os.environ["RUN"] or words[0])), "--auto-resume"]
 
 
 def main(arguments: list[str]) -> int:
@@ -106,7 +86,7 @@ def main(arguments: list[str]) -> int:
         check_env(config.env)
         print(config.num_workers, config.num_actors)
         return 0
-    words = os.environ["TRAIN"].split()
+    words = in_volume(os.environ["TRAIN"].split())
     config = planned(words)
     make_token(Path(os.environ["RAY_AUTH_TOKEN_PATH"]))
     start_ray()
@@ -115,13 +95,17 @@ def main(arguments: list[str]) -> int:
     else:
         offered = joined_cpus(None)
         words += ["--num-actors", str(offered - (config.num_workers - config.num_actors))]
-    command = train_command(words, RUNS / (os.environ["RUN"] or words[0]))
-    os.execv(sys.executable, [sys.executable, "launch.py", *command, "--ray.address", f"{HEAD}:{PORT}"])
+    command = ["launch.py", "train", *words, "--ray.address", f"{HEAD}:{PORT}"]
+    os.execv(sys.executable, [sys.executable, *command])
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except (ConfigError, EnvError) as error:
-        print(f"head: {error}", file=sys.stderr)
+    except (ConfigError, EnvError, RunDirError) as error:
+        named = " (RUN=name docker/up.sh ... names another run)" if isinstance(error, RunDirError) else ""
+        print(f"head: {error}{named}", file=sys.stderr)
         sys.exit(2)
+    except CheckpointError as error:
+        print(f"head: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -41,13 +41,14 @@ HOMES: dict[str, tuple[str, ...]] = {
         "launch.py",
     ),
     "triton": ("kernels/*/triton.py",),
-    "tyro": ("launch.py",),
+    "tyro": ("command_line.py", "launch.py", "play.py"),
     "PIL": ("actors/play/frames.py",),
     "imageio_ffmpeg": ("actors/play/video.py",),
     "rich": ("launch.py", "learner/records/sinks.py", "learner/records/progress.py"),
     **dict.fromkeys(ENV_PACKAGES, ("envs/suites/*.py", "envs/suites/*/*.py")),
     "benchmarks": ("launch.py",),
     "experiments": ("launch.py",),
+    "command_line": ("command_line.py", "launch.py", "play.py"),
     "launch": ("launch.py",),
     "play": ("launch.py", "play.py"),
     "tests": (),
@@ -249,7 +250,7 @@ def test_imports_in_their_homes_are_left_alone(tmp_path: Path) -> None:
         "kernels/elstm/triton.py": "import math\nimport torch\nimport triton\nfrom kernels.cells import x\n",
         "envs/suites/atari.py": "import ale_py\nimport numpy\nfrom configs.schema import EnvConfig\n",
         "learner/objectives/vtrace.py": "from actors import policy\nfrom actors.rollout import Rollout\n",
-        "launch.py": "import ray\nimport tyro\nfrom learner import learner\n",
+        "launch.py": "import ray\nimport command_line\nfrom learner import learner\n",
     }
     assert import_faults(plant(tmp_path, files)) == []
 

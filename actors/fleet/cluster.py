@@ -163,8 +163,8 @@ def _runtime_env(job_config: str | None) -> dict[str, Any]:
 
 def check_lasting(run_dir: str | None) -> None:
     """Raises ConfigError for a run directory that would lie in Ray's copy of the code and go with it."""
-    if _JOB in os.environ and (run_dir is None or not Path(run_dir).is_absolute()):
+    if _JOB in os.environ and (run_dir is None or Path(run_dir).absolute().is_relative_to(Path.cwd())):
         raise ConfigError(
             f"run_dir = {run_dir!r}: a job's current folder is a copy that Ray deletes; give --run-dir an "
-            "absolute path on a disk that stays"
+            "absolute path elsewhere, on a disk that stays"
         )

@@ -24,8 +24,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from configs.schema import Config
+from learner.records import checkpoint
 from learner.records.choose import load_chosen
 from learner.records.state import join_state
+
+_KEYS = {"preset", "env", "policy"}
+"""What every config.json of a run holds."""
 
 
 class RunDirError(ValueError):
@@ -34,11 +39,17 @@ class RunDirError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RunDir:
-    """A run directory, locked against a second writer until `release` or the end of the process."""
+    """A run directory, locked against a second writer until `release` or the end of the process.
+
+    A run has begun with its first checkpoint. Before that, a start that failed or was killed has left nothing
+    that is worth anything, and the run can be begun again in the same folder.
+    """
 
     path: Path
     _lock: FileLock | None
     """None: opened to read only."""
+    _made: bool = False
+    """The folder was not there before."""
 
     @property
     def config_path(self) -> Path:
@@ -53,25 +64,47 @@ class RunDir:
         return self.path / "checkpoints"
 
     @classmethod
-    def create(cls, path: str | Path | None, preset: str, seed: int) -> RunDir:
-        """A directory for a new run; None makes `runs/PRESET/TIME-seedN` under the current folder.
+    def create(cls, path: str | Path | None, preset: str, seed: int, runs: Path = Path("runs")) -> RunDir:
+        """A directory for a new run; None makes `PRESET/TIME-seedN` under `runs`.
 
-        Raises RunDirError if `path` already holds a run, is in use, or cannot be made.
+        Raises RunDirError if `path` already holds a run, is in use, or cannot be made; CheckpointError if it
+        cannot be seen whether it does.
         """
-        folder = _new_folder(preset, seed) if path is None else Path(path)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder, made = _new_folder(runs / preset, seed) if path is None else _claim(Path(path))
         except OSError as error:
-            raise RunDirError(f"run directory {folder} cannot be made: {error}") from error
-        run_dir = cls(folder.resolve(), _acquire(folder))
-        for taken in (run_dir.config_path, run_dir.metrics_path, run_dir.checkpoints_path):
-            if taken.exists():
-                run_dir.release()
-                raise RunDirError(
-                    f"run directory {folder} already holds a run ({taken.name}): continue it with "
-                    f"`train --resume {folder}`, or choose another --run-dir"
-                )
+            raise RunDirError(
+                f"run directory {path or runs.absolute()} cannot be made: {error}; choose another --run-dir"
+            ) from error
+        run_dir = cls(folder.resolve(), _acquire(folder), made)
+        try:
+            cls.check_free(folder)
+        except Exception:
+            run_dir.release()
+            raise
         return run_dir
+
+    @classmethod
+    def check_free(cls, path: str | Path) -> None:
+        """Raises RunDirError if a run cannot begin at `path`, as far as that is seen without writing."""
+        folder = Path(path)
+        config, metrics = folder / "config.json", folder / "metrics.jsonl"
+        rows = os.path.exists(metrics) and metrics.stat().st_size > 0
+        if rows or cls.begun(folder):
+            raise RunDirError(
+                f"run directory {folder} already holds a run ({'metrics' if rows else 'checkpoints'}): go on "
+                f"with it by `train --resume {folder}`, or choose another --run-dir"
+            )
+        if os.path.exists(config) and not _is_config(config):
+            raise RunDirError(f"{config} is not of a run, and would be lost: choose another --run-dir")
+
+    @classmethod
+    def begun(cls, path: str | Path) -> bool:
+        """Whether a run is there that can go on: whether it has written a checkpoint.
+
+        Raises CheckpointError if that cannot be seen.
+        """
+        return checkpoint.newest(Path(path) / "checkpoints") is not None
 
     @classmethod
     def open(cls, path: str | Path, exclusive: bool = True) -> RunDir:
@@ -83,6 +116,16 @@ class RunDir:
         if not (folder / "config.json").is_file():
             raise RunDirError(f"{folder} is not a run directory: it has no config.json")
         return cls(folder.resolve(), _acquire(folder) if exclusive else None)
+
+    @classmethod
+    def saved_config(cls, path: str | Path) -> Config:
+        """The config of the run at `path`. Raises RunDirError as `open`, ConfigError for a bad one."""
+        return Config.from_json(cls.open(path, exclusive=False).config_path.read_text())
+
+    def withdraw(self) -> None:
+        """Removes the folder if it was made for a run that has not come so far as to save anything."""
+        if self._made and not self.checkpoints_path.exists():
+            shutil.rmtree(self.path)
 
     def save_config(self, text: str) -> None:
         """Writes config.json whole or not at all."""
@@ -133,9 +176,27 @@ def code_version() -> str:
     return found.stdout.strip()
 
 
-def _new_folder(preset: str, seed: int) -> Path:
+def _is_config(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.keys() >= _KEYS
+
+
+def _claim(folder: Path) -> tuple[Path, bool]:
+    """Makes the folder unless it is there; whether it was made."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return folder, False
+    return folder, True
+
+
+def _new_folder(parent: Path, seed: int) -> tuple[Path, bool]:
     """Claims a folder that did not exist: two runs begun in the same second get two folders."""
-    parent = Path("runs") / preset
     parent.mkdir(parents=True, exist_ok=True)
     stem, count = time.strftime("%Y%m%d-%H%M%S") + f"-seed{seed}", 1
     while True:
@@ -145,7 +206,7 @@ def _new_folder(preset: str, seed: int) -> Path:
         except FileExistsError:
             count += 1
         else:
-            return folder
+            return folder, True
 
 
 def _acquire(folder: Path) -> FileLock:

@@ -36,14 +36,14 @@ def test_rays_own_variable_counts_where_no_address_is_set(monkeypatch: pytest.Mo
         pass
 
 
-@pytest.mark.parametrize("run_dir", [None, "runs/1"])
+@pytest.mark.parametrize("run_dir", [None, "runs/1", str(Path.cwd() / "runs")])
 def test_in_a_job_a_run_directory_in_rays_copy_is_refused(
-    run_dir: str | None, monkeypatch: pytest.MonkeyPatch
+    run_dir: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check_lasting(run_dir)
     monkeypatch.setenv(JOB, "{}")
-    check_lasting(str(Path.cwd() / "runs"))
-    with pytest.raises(ConfigError, match="an absolute path on a disk that stays"):
+    check_lasting(str(tmp_path))
+    with pytest.raises(ConfigError, match="an absolute path elsewhere, on a disk that stays"):
         check_lasting(run_dir)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import socket
 import stat
 import subprocess
@@ -13,8 +12,10 @@ from types import ModuleType
 
 import pytest
 
+from command_line import asked_to_train
 from configs.presets import preset
-from configs.schema import ConfigError
+from learner.records import checkpoint
+from learner.records.run_dir import RunDirError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,35 +32,35 @@ def program(name: str) -> ModuleType:
 head, actor, health, waiting = (program(name) for name in ("head", "actor", "health", "wait_for_cpus"))
 
 
-def begun(runs: Path, name: str = "run", checkpoint: bool = True) -> Path:
-    run_dir = runs / name
-    (run_dir / "checkpoints").mkdir(parents=True)
-    (run_dir / "config.json").write_text(preset("memory_rtrl").to_json())
-    if checkpoint:
-        (run_dir / "checkpoints" / "step_000000000000").mkdir()
-    return run_dir
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The volume `runs`, with a run of memory_rtrl, seed 1, in it."""
+    monkeypatch.setattr(head, "RUNS", tmp_path)
+    monkeypatch.setenv("RUN", "")
+    checkpoint.save(tmp_path / "memory_rtrl" / "checkpoints", 80, {}, {}, keep_last=1)
+    (tmp_path / "memory_rtrl" / "config.json").write_text(preset("memory_rtrl").to_json())
+    return tmp_path
 
 
-def test_a_new_run_is_trained_and_one_that_is_there_goes_on(tmp_path: Path) -> None:
-    words = ["memory_rtrl", "--seed", "2"]
-    new = tmp_path / "new"
-    assert head.train_command(words, new) == ["train", "memory_rtrl", "--seed", "2", "--run-dir", str(new)]
-    old = begun(tmp_path)
-    assert head.train_command(words, old) == ["train", "--resume", str(old), "--seed", "2"]
+def test_a_run_has_the_name_of_its_preset_or_another(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = head.in_volume(["memory_rtrl", "--num-actors", "1"])
+    assert words[-3:] == ["--run-dir", str(runs / "memory_rtrl"), "--auto-resume"]
+    assert asked_to_train(words).resume, "what is there goes on"
+    monkeypatch.setenv("RUN", "other")
+    assert not asked_to_train(head.in_volume(["memory_rtrl", "--seed", "2"])).resume
+    (runs / "other" / "checkpoints" / ".tmp-step_000000000000").mkdir(parents=True)
+    assert not asked_to_train(head.in_volume(["memory_rtrl"])).resume, "a hidden folder is no checkpoint"
 
 
-def test_a_run_of_another_preset_is_not_gone_on_with(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"began as memory_rtrl, not cartpole_rtrl.*RUN=name"):
-        head.train_command(["cartpole_rtrl"], begun(tmp_path))
-
-
-def test_a_run_without_a_checkpoint_makes_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_dir = begun(tmp_path, checkpoint=False)
-    assert head.train_command(["memory_rtrl"], run_dir)[:2] == ["train", "memory_rtrl"]
-    assert not run_dir.exists()
-    (aside,) = tmp_path.iterdir()
-    assert (aside / "config.json").is_file()
-    assert str(aside) in capsys.readouterr().out
+@pytest.mark.parametrize("train", ["memory_rtrl --seed 2", "memory_rtrl --learning-rate 0.5"])
+def test_another_run_of_that_name_is_refused_before_ray_starts(
+    train: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAIN", train)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(runs / "token"))
+    with pytest.raises(RunDirError, match="holds another run"):
+        head.main([])
+    assert [path.name for path in runs.iterdir()] == ["memory_rtrl"]
 
 
 def test_the_token_is_its_owners_alone_and_made_once(tmp_path: Path) -> None:
@@ -148,9 +149,3 @@ def test_a_head_is_found_when_it_listens() -> None:
 def test_a_node_without_a_raylet_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health.psutil, "process_iter", lambda _attributes: iter(()))
     assert health.fault("127.0.0.1", 1) == "no raylet runs in this container"
-
-
-def test_the_presets_saved_name_is_what_is_compared(tmp_path: Path) -> None:
-    """`train_command` reads the file that launch.py writes."""
-    saved = json.loads((begun(tmp_path) / "config.json").read_text())
-    assert saved["preset"] == "memory_rtrl"

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from configs.presets import preset
 from learner.records import run_dir
+from learner.records.checkpoint import CheckpointError
 from learner.records.run_dir import RunDir, RunDirError, code_version
 
 
@@ -39,14 +41,73 @@ def test_default_folder_is_named_by_preset_time_and_seed(
     assert second.path == tmp_path / "runs" / "atari_breakout_rtrl" / "20260102-030405-seed7-2"
 
 
-@pytest.mark.parametrize("left", ["config.json", "metrics.jsonl", "checkpoints"])
-def test_create_refuses_the_directory_of_a_run(tmp_path: Path, left: str) -> None:
-    (tmp_path / left).mkdir()
+def leave(folder: Path, *what: str) -> Path:
+    """What a run, or a start that came to nothing, has left in a folder."""
+    folder.mkdir(exist_ok=True)
+    for name in what:
+        if name.startswith("checkpoints/"):
+            (folder / name).mkdir(parents=True)
+        else:
+            text = {"config.json": preset("memory_rtrl").to_json(), "metrics.jsonl": "{}\n"}.get(name, "mine")
+            (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("left", "named"),
+    [
+        (["config.json", "checkpoints/step_000000000000"], "checkpoints"),
+        (["checkpoints/.old-step_000000000000"], "checkpoints"),
+        (["config.json", "metrics.jsonl"], "metrics"),
+    ],
+)
+def test_create_refuses_the_directory_of_a_run(tmp_path: Path, left: list[str], named: str) -> None:
+    leave(tmp_path, *left)
     kept = []
     for _ in range(2):  # the refusal leaves no lock behind, even while its error is held
-        with pytest.raises(RunDirError, match=rf"already holds a run \({left}\).*train --resume") as refusal:
+        with pytest.raises(RunDirError, match=rf"already holds a run \({named}\).*train --resume") as refusal:
             RunDir.create(tmp_path, "preset", seed=1)
         kept.append(refusal.value)
+
+
+def test_what_a_start_without_a_checkpoint_left_is_begun_again_and_nothing_else_touched(
+    tmp_path: Path,
+) -> None:
+    left = ["config.json", "starts.jsonl", "checkpoints/.tmp-step_000000000000", "notes.txt", "wandb_run_id"]
+    leave(tmp_path, *left)
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+    assert not RunDir.begun(tmp_path)
+    run = RunDir.create(tmp_path, "preset", seed=1)
+    run.withdraw()  # of a folder that was there
+    run.release()
+    after = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.name != ".lock")
+    assert after == before and (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "no JSON", '{"preset": "of another program"}'])
+def test_somebody_elses_config_is_not_written_over(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(RunDirError, match=r"config\.json is not of a run"):
+        RunDir.create(tmp_path, "preset", seed=1)
+    assert (tmp_path / "config.json").read_text() == text
+
+
+def test_a_folder_that_was_made_for_a_start_that_failed_goes_with_it(tmp_path: Path) -> None:
+    for name in ("failed", "saved"):
+        run = RunDir.create(tmp_path / name, "preset", seed=1)
+        run.save_config("{}")
+        if name == "saved":
+            run.checkpoints_path.mkdir()
+        run.withdraw()
+        run.release()
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+def test_whether_a_run_is_there_is_not_guessed(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").symlink_to("checkpoints")
+    for look in (RunDir.begun, RunDir.check_free):
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            look(tmp_path)
 
 
 def test_create_refuses_a_path_that_is_a_file(tmp_path: Path) -> None:

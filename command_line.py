@@ -1,0 +1,113 @@
+"""What the command line asks for: a config from its fields, and of `train` whether a run begins or goes on.
+
+    train PRESET [--field value ...]                              a new run
+    train PRESET --run-dir DIR --auto-resume [--field value ...]  a new run in DIR, or the one that is there
+    train --resume RUN_DIR [--field value ...]                    the one that is there; the command line wins
+
+Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from configs.identity import changes, may_change
+from configs.paths import absolute
+from configs.presets import preset, preset_patterns
+from configs.schema import Config, ConfigError
+from learner.records.run_dir import RunDir, RunDirError
+
+USAGE = """usage: launch.py train PRESET [--field value ...]
+       launch.py train PRESET --run-dir DIR --auto-resume [--field value ...]
+       launch.py train --resume RUN_DIR [--field value ...]"""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A training run as it was asked for."""
+
+    config: Config
+    """With absolute paths."""
+    resume: bool
+    """Whether the run in `config.run_dir` goes on, or one begins."""
+
+
+def with_fields(base: Config, words: list[str], prog: str) -> Config:
+    """`base`, but for the fields that `words` set, as in `--policy.hidden-size 64`. Paths become absolute.
+
+    Raises ConfigError for values that do not fit; what cannot be parsed ends the process with code 2.
+    """
+    config = tyro.cli(Config, default=base, args=words, prog=prog)
+    policy = config.policy
+    if policy.load_encoder is not None:
+        policy = dataclasses.replace(policy, load_encoder=str(absolute(policy.load_encoder)))
+    run_dir = None if config.run_dir is None else str(absolute(config.run_dir))
+    return dataclasses.replace(config, policy=policy, run_dir=run_dir)
+
+
+def asked_to_train(arguments: list[str], prog: str = "launch.py train") -> Start:
+    """The run that the arguments of `train` ask for.
+
+    Raises ConfigError or RunDirError for one that cannot be, CheckpointError where it cannot be seen whether
+    a run is there. Prints help and ends the process where that is asked for.
+    """
+    parser = argparse.ArgumentParser(prog=prog, usage=USAGE[7:], add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume", nargs="?", const="")
+    parser.add_argument("--auto-resume", action="store_true")
+    options, words = parser.parse_known_args(arguments)
+    name = words[0] if words and not words[0].startswith("-") else None
+    if options.resume is not None:
+        if name is not None or options.auto_resume:
+            extra = "--auto-resume" if name is None else name
+            raise ConfigError(f"train --resume RUN_DIR goes on with what is there: leave out {extra!r}")
+        if not options.resume:
+            raise ConfigError("train --resume needs a run directory")
+        return _resumed(absolute(options.resume), words, prog)
+    if name is None:
+        print(f"{USAGE}\npresets: {'; '.join(preset_patterns())}")
+        raise SystemExit(0 if words[:1] in (["-h"], ["--help"]) else 2)
+    config = with_fields(preset(name), words[1:], prog)
+    if not options.auto_resume:
+        return Start(config, resume=False)
+    if config.run_dir is None:
+        raise ConfigError("--auto-resume needs --run-dir DIR: where the run begins, or is and goes on")
+    if not RunDir.begun(config.run_dir):
+        return Start(config, resume=False)
+    return Start(_same_run(RunDir.saved_config(config.run_dir), config), resume=True)
+
+
+def _resumed(run_dir: Path, words: list[str], prog: str) -> Start:
+    # A run directory may have been moved or copied since its config was written.
+    base = dataclasses.replace(RunDir.saved_config(run_dir), run_dir=str(run_dir))
+    config = with_fields(base, words, prog)
+    if config.run_dir != str(run_dir):
+        raise ConfigError(
+            f"run_dir = {config.run_dir!r}: a run that is resumed stays in its directory, {run_dir}; leave "
+            "--run-dir out, or copy the directory first and resume the copy"
+        )
+    return Start(config, resume=True)
+
+
+def _same_run(saved: Config, asked: Config) -> Config:
+    """`asked`, if it is the run that `saved` began. Tells on stderr what changes.
+
+    Raises RunDirError for another run.
+    """
+    found = changes(saved, asked)
+    other = {name: values for name, values in found.items() if not may_change(name)}
+    if other:
+        differ = "; ".join(f"{name} = {old!r} there, {new!r} asked for" for name, (old, new) in other.items())
+        raise RunDirError(
+            f"{asked.run_dir} holds another run ({differ}): give this one a --run-dir of its own, or change "
+            f"that one on purpose with `train --resume {asked.run_dir} --field value`"
+        )
+    for name, (old, new) in found.items():
+        if name != "run_dir":
+            print(f"going on with {asked.run_dir}: {name} = {new!r}, was {old!r}", file=sys.stderr)
+    return asked

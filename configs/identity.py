@@ -1,0 +1,41 @@
+"""Whether two configs describe the same run: one that is submitted twice, or another."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from configs.schema import Config
+
+MAY_CHANGE = frozenset(
+    {
+        *("run_dir", "runtime", "device", "learner_threads", "num_actors", "total_steps", "time_limit_s"),
+        *("log_interval_s", "log_interval_steps", "diagnostics_interval"),
+        *("eval", "checkpoint", "wandb", "ray"),
+        *("env.num_threads", "env.dmlab.renderer", "env.dmlab.level_cache", "env.dmlab.dataset_path"),
+    }
+)
+"""Fields and branches that say where, how long and under whose eyes a run runs. All others say what it is."""
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every setting of a config or of a branch of one."""
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def may_change(name: str) -> bool:
+    """Whether a run that goes on with another value of this field is still the same run."""
+    parts = name.split(".")
+    return any(".".join(parts[:count]) in MAY_CHANGE for count in range(1, len(parts) + 1))
+
+
+def changes(saved: Config, asked: Config) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, by dotted name: their values in `saved` and in `asked`."""
+    there = dict(leaves(saved))
+    return {name: (there[name], value) for name, value in leaves(asked) if there[name] != value}
