@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from actors.collect import Collector
+from actors.inference import Decision
 from actors.rollout import EpisodeStats, Rollout
 from configs.schema import EnvConfig
 from envs.make import make_vec
@@ -74,11 +75,19 @@ def test_returns_do_not_depend_on_where_rollouts_are_cut(T: int) -> None:
         return sorted(episodes, key=lambda e: e.slot)
 
     assert games(T) == games(100)
-    first = games(T)[0]
-    actions = np.arange(7) % NUM_ACTIONS
-    assert (first.slot, first.episodic_length, first.ended_by) == (0, 7, "termination")
-    assert first.episodic_return == reward_of(actions, np.arange(7)).sum()
-    assert first.level == "counting/7#0"
+    counts = [0] * E
+    for game in games(T):
+        slot, number = game.slot, counts[game.slot]
+        index = np.arange(7 + slot)
+        assert game == EpisodeStats(
+            episodic_return=float(reward_of((index + slot) % NUM_ACTIONS, index).sum()),
+            episodic_length=7 + slot,
+            level=f"counting/7#{slot}",
+            slot=slot,
+            ended_by="truncation" if number % 2 else "termination",
+        )
+        counts[slot] += 1
+    assert min(counts) >= 9
 
 
 def test_a_game_of_several_lives_is_one_episode_in_the_books_and_several_for_the_learner() -> None:
@@ -99,6 +108,21 @@ def test_weights_are_refreshed_between_rollouts_and_their_versions_recorded() ->
     assert (rollout.policy_version_min, rollout.policy_version_max, cell.refreshed) == (5, 5, 1)
     cell.version = 6
     assert collector.collect().policy_version_min == 6
+
+
+class _Learning(CountingCell):
+    """Takes newer weights at every step, as an inference that many actors share may."""
+
+    def step(self, *arguments: Any) -> Decision:
+        decision = super().step(*arguments)
+        self.version += 1
+        return decision
+
+
+def test_a_rollout_names_the_oldest_and_the_newest_weights_that_acted_in_it() -> None:
+    collector = _collector("counting/7", 4, _Learning(version=5))
+    spans = [(r.policy_version_min, r.policy_version_max) for r in (collector.collect(), collector.collect())]
+    assert spans == [(5, 8), (9, 12)]
 
 
 def test_a_resumed_collector_goes_on_as_if_nothing_had_happened() -> None:

@@ -37,8 +37,8 @@ MUTANTS = [
         ),
         (
             "the state is that of the rollout's end",
-            "initial_state = tuple(array.copy() for array in self._state)",
-            "initial_state = self._state",
+            "initial_state=initial_state",
+            "initial_state=self._state",
         ),
         ("weights are never refreshed", "        self._inference.refresh()\n", ""),
         ("a game's level is another slot's", "level=self._levels[slot]", "level=self._levels[0]"),
@@ -63,7 +63,8 @@ MUTANTS = [
     ),
     *in_file(
         "actors/policy/policy.py",
-        "actors/policy/test_policy.py",
+        "actors/policy/test_policy.py "
+        "learner/test_encoder_options.py::test_a_frozen_encoder_stays_while_the_rest_learns",
         ("the core sees the raw reward", "reward.clamp(-1.0, 1.0)", "reward"),
         ("the previous action lives through a reset", "previous * (~reset).unsqueeze(-1)", "previous"),
         (
@@ -103,7 +104,7 @@ MUTANTS = [
     ),
     *in_file(
         "actors/policy/encoders.py",
-        "actors/policy/test_policy.py",
+        "actors/policy/test_encoders.py actors/policy/test_policy.py",
         ("pixels are not scaled", "self.weight * (1.0 / 255.0)", "self.weight"),
         ("an instruction's features are of its padding", "last = (length - 1)", "last = (length + 1)"),
         ("no instruction has features", " * (length > 0).unsqueeze(-1)", ""),
