@@ -164,7 +164,7 @@ class TrainLoop:
         self._seconds[part] = self._seconds.get(part, 0.0) + time.perf_counter() - start
 
     def _log(self, steps: int, seconds: float) -> None:
-        sps, updates = steps / seconds, max(steps / self.config.steps_per_update, 1.0)
+        sps, updates = steps / max(seconds, 1e-9), max(steps / self.config.steps_per_update, 1.0)
         self._metrics.add_many(
             {f"perf/time_{part}_ms": 1e3 * spent / updates for part, spent in self._seconds.items()}
         )
@@ -179,6 +179,7 @@ class TrainLoop:
                 "faults/dropped_rollouts": self._batcher.dropped,
                 "faults/checkpoint_errors": self._checkpoint_errors,
                 "faults/sink_errors": self._sink.errors,
+                "faults/nonfinite_metrics": self._metrics.nonfinite,
             }
         )
         self._sink.write(self.learner.global_step, self._metrics.reduce())

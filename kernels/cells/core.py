@@ -60,6 +60,6 @@ class Core(nn.Module):
             raise ValueError(f"trace was given, but {type(self).__name__} is trained by TBPTT: pass None")
 
 
-def keep(reset: Tensor, like: Tensor) -> Tensor:
-    """The factor [..., 1] that a reset [...] puts on a state: 0 where set, else 1."""
-    return (~reset)[..., None].to(like.dtype)
+def zero_at(reset: Tensor, state: Tensor) -> Tensor:
+    """`state` [..., N], and 0 where reset [...] is set: by selection, since 0 * inf would be NaN."""
+    return state.masked_fill(reset[..., None], 0)

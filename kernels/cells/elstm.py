@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from kernels.cells.core import Core, State, keep
+from kernels.cells.core import Core, State, zero_at
 from kernels.elstm import Backend, BankedTrace, ELSTMTrace, elstm
 
 _SixParameters = tuple[nn.Parameter, nn.Parameter, nn.Parameter, nn.Parameter, nn.Parameter, nn.Parameter]
@@ -47,7 +47,7 @@ class ELSTM(Core):
         return self.W_z, self.W_f, self.w_z, self.w_f, self.b_z, self.b_f
 
     def step(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
-        c = keep(reset, x) * state[0]
+        c = zero_at(reset, state[0])
         z = torch.tanh(torch.addcmul(nn.functional.linear(x, self.W_z, self.b_z), self.w_z, c))
         f = torch.sigmoid(torch.addcmul(nn.functional.linear(x, self.W_f, self.b_f), self.w_f, c))
         c = torch.lerp(z, c, f)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from kernels.cells.core import Core, State, keep
+from kernels.cells.core import Core, State, zero_at
 
 
 class LSTM(Core):
@@ -30,8 +30,8 @@ class LSTM(Core):
         return list(self.lstm.parameters())
 
     def step(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
-        m = keep(reset, x)
-        h, (h_n, c_n) = self.lstm(x[None], ((m * state[0])[None], (m * state[1])[None]))
+        h_0, c_0 = (zero_at(reset, s)[None] for s in state)
+        h, (h_n, c_n) = self.lstm(x[None], (h_0, c_0))
         return h[0], (h_n[0], c_n[0])
 
     def unroll(
@@ -72,8 +72,8 @@ class LSTM(Core):
         starts = [0, *(t for t, any_reset in enumerate(reset.any(1).tolist()) if any_reset and t > 0)]
         outputs = []
         for start, stop in zip(starts, [*starts[1:], x.shape[0]], strict=True):
-            m = keep(reset[start], x)
-            output, (h, c) = self.lstm(x[start:stop], ((m * h)[None], (m * c)[None]))
+            h, c = zero_at(reset[start], h), zero_at(reset[start], c)
+            output, (h, c) = self.lstm(x[start:stop], (h[None], c[None]))
             h, c = h[0], c[0]
             outputs.append(output)
         return torch.cat(outputs), (h, c)
@@ -81,11 +81,10 @@ class LSTM(Core):
     def _steps(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         weights = [self.lstm.get_parameter(name) for name in names]
-        m = keep(reset, x)
         h, c = state
         outputs = []
-        for x_t, m_t in zip(x, m, strict=True):
-            h, c = torch.lstm_cell(x_t, (m_t * h, m_t * c), *weights)
+        for x_t, reset_t in zip(x, reset, strict=True):
+            h, c = torch.lstm_cell(x_t, (zero_at(reset_t, h), zero_at(reset_t, c)), *weights)
             outputs.append(h)
         return torch.stack(outputs), (h, c)
 
@@ -96,9 +95,10 @@ class LSTM(Core):
             index.to(x.device, non_blocking=True)
             for index in (pieces.column, pieces.kept, pieces.order, pieces.position, pieces.last)
         )
-        m = kept[:, None].to(x.dtype)
         packed = PackedSequence(x.reshape(T * B, -1).index_select(0, order), pieces.batch_sizes)
-        output, (h, c) = self.lstm(packed, tuple((m * s.index_select(0, column))[None] for s in state))
+        output, (h, c) = self.lstm(
+            packed, tuple(zero_at(~kept, s.index_select(0, column))[None] for s in state)
+        )
         h_all = output.data.index_select(0, position).view(T, B, -1)
         return h_all, (h[0].index_select(0, last), c[0].index_select(0, last))
 

@@ -10,23 +10,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels.trace.reference import advance_trace_chunked
+from kernels.trace.reference import advance_trace_chunked, select_product
 
 
-def _resets(reset: Tensor, like: Tensor) -> tuple[list[bool], Tensor]:
-    """Steps at which a column is reset, and m_t [T, B, 1].
+def _resets(reset: Tensor) -> tuple[list[bool], Tensor]:
+    """Steps at which a column is reset, and reset as [T, B, 1], to fill with 0 by: 0 * inf would be NaN.
 
-    Only a CPU is asked: elsewhere the answer would stall the queue, and multiplying always costs less.
+    Only a CPU is asked: elsewhere the answer would stall the queue, and filling always costs less.
     """
     steps = reset.any(1).tolist() if reset.device.type == "cpu" else [True] * reset.shape[0]
-    return steps, (~reset)[:, :, None].to(like.dtype)
+    return steps, reset[:, :, None]
 
 
 def previous_states(c: Tensor, c_0: Tensor, reset: Tensor) -> list[Tensor]:
     """c_{t-1} as step t consumes it, after the reset: T tensors [B, N], views of c where there is none."""
-    resets, keep = _resets(reset, c)
+    resets, at = _resets(reset)
     previous = [c_0, *c[:-1].unbind(0)]
-    return [c_prev * keep[t] if resets[t] else c_prev for t, c_prev in enumerate(previous)]
+    return [c_prev.masked_fill(at[t], 0) if resets[t] else c_prev for t, c_prev in enumerate(previous)]
 
 
 def forward(
@@ -44,12 +44,12 @@ def forward(
     c = x.new_empty(T, B, N)
     a = x.new_empty(T if derivatives else 0, B, N)
     one, closed, moved = x.new_ones(()), x.new_empty(B, N), x.new_empty(B, N)
-    resets, keep = _resets(reset, x)
+    resets, at = _resets(reset)
 
     c_prev = c_0
     for t in range(T):
         if resets[t]:
-            c_prev = c_prev * keep[t]
+            c_prev = c_prev.masked_fill(at[t], 0)
         u[t].addcmul_(w, c_prev[:, None])
         z, f = u[t, :, 0].tanh_(), u[t, :, 1].sigmoid_()
         torch.sub(c_prev, z, out=moved).mul_(f)
@@ -64,21 +64,26 @@ def forward(
             torch.addcmul(closed, closed, moved, value=-1, out=z)  # zi = (1 - f) (1 - z^2)
             a[t].addcmul_(w[0], z)
             if resets[t]:
-                a[t].mul_(keep[t])
+                a[t].masked_fill_(at[t], 0)
         c_prev = c[t]
     return c, u, a
 
 
-def _suffix_scan(previous: list[Tensor], local: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _suffix_scan(
+    previous: list[Tensor], reset: Tensor, local: Tensor, a: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """With P_t the product of a_s over s > t: P_t local_t [T, B, 2, N], P_0 [B, N], and [B, 4, N], what the
     chunk adds to the vectors of the trace (w_z, w_f, b_z, b_f)."""
     T, B, _, N = local.shape
     p, P, added = torch.empty_like(local), torch.ones_like(a[0]), local.new_zeros(B, 4, N)
+    resets, at = _resets(reset)
     for t in reversed(range(T)):
         torch.mul(local[t], P[:, None], out=p[t])
         added[:, :2].addcmul_(p[t], previous[t][:, None])
         added[:, 2:].add_(p[t])
         P.mul_(a[t])
+        if resets[t]:
+            P.masked_fill_(at[t], 0)
     return p, P, added
 
 
@@ -105,28 +110,32 @@ def backward(
     previous = previous_states(c, c_0, reset)
     d = torch.empty_like(local)  # dL/du_t = lam_t * local_t
     lam, gradient = torch.zeros_like(c_0), x.new_zeros(B, 4, N)
+    resets, at = _resets(reset)
     for t in reversed(range(T)):
         lam.add_(e[t])
         torch.mul(local[t], lam[:, None], out=d[t])
         gradient[:, :2].addcmul_(d[t], previous[t][:, None])
         gradient[:, 2:].add_(d[t])
         lam.mul_(a[t])
+        if resets[t]:
+            lam.masked_fill_(at[t], 0)
 
     flat = d.view(T * B, 2 * N)
     grad_x = (flat @ W.flatten(0, 1)).view(T, B, D) if need_x else x.new_empty(0)
     grad_W = (flat.T @ x.reshape(T * B, D)).view(2, N, D)
     # What follows is all that RTRL adds to TBPTT: the boundary term and, in a bank, the advance.
     if rows is not None:
-        p, P, added = _suffix_scan(previous, local, a)
+        p, P, added = _suffix_scan(previous, reset, local, a)
         banks = [s[:, None] for s in trace[:2]]
         grad_W += advance_trace_chunked(banks, rows, lam[:, None], P[:, None, None], p[:, :, :, None], x)
         vectors = torch.stack([s[rows] for s in trace[2:]], 1)
-        gradient.addcmul_(lam[:, None], vectors)
-        for s, advanced in zip(trace[2:], added.addcmul_(P[:, None], vectors).unbind(1), strict=True):
+        gradient += select_product(lam[:, None], vectors)
+        added += select_product(P[:, None], vectors)
+        for s, advanced in zip(trace[2:], added.unbind(1), strict=True):
             s.index_copy_(0, rows, advanced)
     elif trace:
-        grad_W += torch.stack([torch.einsum("bn,bnd->nd", lam, s) for s in trace[:2]])
-        gradient.addcmul_(lam[:, None], torch.stack(trace[2:], 1))
+        grad_W += torch.stack([select_product(lam[:, :, None], s).sum(0) for s in trace[:2]])
+        gradient += select_product(lam[:, None], torch.stack(trace[2:], 1))
     grad_w, grad_b = gradient.sum(0).view(2, 2, N).unbind(0)
     return grad_x, grad_W, grad_w, grad_b.clone(), lam
 
@@ -135,10 +144,10 @@ def advance(
     x: Tensor, c: Tensor, c_0: Tensor, reset: Tensor, local: Tensor, a: Tensor, trace: list[Tensor]
 ) -> list[Tensor]:
     """The trace after the chunk, as new tensors: P_0 S + sum_t (P_t local_t) x_t^T."""
-    p, P, added = _suffix_scan(previous_states(c, c_0, reset), local, a)
+    p, P, added = _suffix_scan(previous_states(c, c_0, reset), reset, local, a)
     matrices = [
-        (s * P[:, :, None]).baddbmm_(p[:, :, gate].permute(1, 2, 0), x.transpose(0, 1))
+        select_product(P[:, :, None], s).baddbmm_(p[:, :, gate].permute(1, 2, 0), x.transpose(0, 1))
         for gate, s in enumerate(trace[:2])
     ]
-    vectors = [torch.addcmul(new, s, P) for s, new in zip(trace[2:], added.unbind(1), strict=True)]
+    vectors = [new + select_product(P, s) for s, new in zip(trace[2:], added.unbind(1), strict=True)]
     return matrices + vectors

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kernels.elstm.contract import ELSTMTrace
+from kernels.trace.reference import select_product
 
 Step = tuple[Tensor, Tensor, Tensor, Tensor]
 """What one step adds to the trace, all [B, N]: c_{t-1} after the reset, zi_t, fi_t, a_t."""
@@ -21,12 +22,12 @@ def rtrl_step(trace: ELSTMTrace, x: Tensor, step: Step) -> ELSTMTrace:
     """Advances the six sensitivities by one step. x [B, D]; equation 12 of the paper."""
     c_prev, zi, fi, a = step
     return ELSTMTrace(
-        W_z=a[:, :, None] * trace.W_z + zi[:, :, None] * x[:, None, :],
-        W_f=a[:, :, None] * trace.W_f + fi[:, :, None] * x[:, None, :],
-        w_z=a * trace.w_z + zi * c_prev,
-        w_f=a * trace.w_f + fi * c_prev,
-        b_z=a * trace.b_z + zi,
-        b_f=a * trace.b_f + fi,
+        W_z=select_product(a[:, :, None], trace.W_z) + zi[:, :, None] * x[:, None, :],
+        W_f=select_product(a[:, :, None], trace.W_f) + fi[:, :, None] * x[:, None, :],
+        w_z=select_product(a, trace.w_z) + zi * c_prev,
+        w_f=select_product(a, trace.w_f) + fi * c_prev,
+        b_z=select_product(a, trace.b_z) + zi,
+        b_f=select_product(a, trace.b_f) + fi,
     )
 
 
@@ -46,16 +47,16 @@ class _ReferenceELSTM(torch.autograd.Function):
         advance: bool,
         *trace: Tensor,
     ) -> tuple[Tensor, ...]:
-        keep = (~reset)[:, :, None].to(x.dtype)  # m_t
+        at = reset[:, :, None]
         c, states, steps, advanced = c_0, [], [], ELSTMTrace(*trace)
         for t in range(x.shape[0]):
-            c_prev = keep[t] * c
+            c_prev = c.masked_fill(at[t], 0)
             z = torch.tanh(x[t] @ W_z.T + w_z * c_prev + b_z)
             f = torch.sigmoid(x[t] @ W_f.T + w_f * c_prev + b_f)
             c = f * c_prev + (1 - f) * z
             zi = (1 - f) * (1 - z * z)
             fi = (c_prev - z) * f * (1 - f)
-            a = keep[t] * (f + zi * w_z + fi * w_f)
+            a = (f + zi * w_z + fi * w_f).masked_fill(at[t], 0)
             states.append(c)
             steps.append((c_prev, zi, fi, a))
             if advance:
@@ -84,7 +85,7 @@ class _ReferenceELSTM(torch.autograd.Function):
         for t in reversed(range(x.shape[0])):
             lam = e[t] + lam
             grad_x[t] = (lam * zi[t]) @ W_z + (lam * fi[t]) @ W_f
-            lam = a[t] * lam
+            lam = select_product(a[t], lam)
         return grad_x, *gradient, lam, None, None, *(None,) * len(trace)
 
 

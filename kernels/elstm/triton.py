@@ -15,7 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.trace.triton import advance_trace_triton, on_device_of
+from kernels.trace.reference import select_product as select_product_of
+from kernels.trace.triton import advance_trace_triton, on_device_of, select_product
 
 BLOCK = (
     64  # units a program: small, since a launch has few streams, and each program waits for memory T times
@@ -138,7 +139,7 @@ def reverse_scan_kernel(
             g_w_f += d_f * before
             g_b_z += d_z
             g_b_f += d_f
-            lam *= a_t
+            lam = tl.where(keep, lam * a_t, 0.0)
         if SUFFIX:
             p_z, p_f = P * zi, P * fi
             tl.store(p + row * (2 * N) + n, p_z, mask=inside)
@@ -147,7 +148,7 @@ def reverse_scan_kernel(
             q_w_f += p_f * before
             q_b_z += p_z
             q_b_f += p_f
-            P *= a_t
+            P = tl.where(keep, P * a_t, 0.0)
 
     out = b * N + n
     if BOUNDARY or SUFFIX:
@@ -157,15 +158,15 @@ def reverse_scan_kernel(
         old_b_z = tl.load(s_b_z + stream, mask=inside, other=0.0)
         old_b_f = tl.load(s_b_f + stream, mask=inside, other=0.0)
         if BOUNDARY:
-            g_w_z += lam * old_w_z
-            g_w_f += lam * old_w_f
-            g_b_z += lam * old_b_z
-            g_b_f += lam * old_b_f
+            g_w_z += select_product(lam, old_w_z)
+            g_w_f += select_product(lam, old_w_f)
+            g_b_z += select_product(lam, old_b_z)
+            g_b_f += select_product(lam, old_b_f)
         if SUFFIX:
-            tl.store(s_w_z + stream, P * old_w_z + q_w_z, mask=inside)
-            tl.store(s_w_f + stream, P * old_w_f + q_w_f, mask=inside)
-            tl.store(s_b_z + stream, P * old_b_z + q_b_z, mask=inside)
-            tl.store(s_b_f + stream, P * old_b_f + q_b_f, mask=inside)
+            tl.store(s_w_z + stream, select_product(P, old_w_z) + q_w_z, mask=inside)
+            tl.store(s_w_f + stream, select_product(P, old_w_f) + q_w_f, mask=inside)
+            tl.store(s_b_z + stream, select_product(P, old_b_z) + q_b_z, mask=inside)
+            tl.store(s_b_f + stream, select_product(P, old_b_f) + q_b_f, mask=inside)
             tl.store(P_0 + out, P, mask=inside)
     if ADJOINT:
         tl.store(lam_0 + out, lam, mask=inside)
@@ -259,7 +260,7 @@ def backward(
             banks, rows, lam_0[:, None], P_0[:, None, None], p[:, :, :, None], x, _precision()
         )
     elif trace:
-        grad_W += torch.stack([torch.einsum("bn,bnd->nd", lam_0, s) for s in trace[:2]])
+        grad_W += torch.stack([select_product_of(lam_0[:, :, None], s).sum(0) for s in trace[:2]])
     return grad_x, grad_W, vectors[:2], vectors[2:].clone(), lam_0
 
 

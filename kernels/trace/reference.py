@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 
 
+def select_product(factor: Tensor, S: Tensor) -> Tensor:
+    """factor * S, and 0 where the factor is 0: so a reset also erases a trace that is not finite."""
+    return factor * torch.where(factor == 0, 0, S)
+
+
 def advance_trace_reference(
     traces: list[Tensor], rows: Tensor, lam_0: Tensor, decay: Tensor, update: Tensor, x: Tensor
 ) -> Tensor:
@@ -13,8 +18,8 @@ def advance_trace_reference(
     boundary = []
     for k, bank in enumerate(traces):
         S = bank[rows].to(x.dtype)
-        boundary.append(torch.einsum("bin,bind->nd", lam_0, S))
-        S = torch.einsum("bijn,bjnd->bind", decay, S)
+        boundary.append(select_product(lam_0[..., None], S).sum((0, 1)))
+        S = select_product(decay[..., None], S[:, None]).sum(2)
         S = S + torch.einsum("tbin,tbd->bind", update[:, :, k], x)
         bank[rows] = S.to(bank.dtype)
     return torch.stack(boundary)
@@ -43,8 +48,13 @@ def _advance_together(
     boundary = []
     for k, bank in enumerate(traces):
         S = bank[rows, 0]
-        boundary.append(torch.einsum("bn,bnd->nd", lam_0[:, 0], S))
-        S.mul_(decay[:, 0, 0, :, None]).baddbmm_(update[:, :, k, 0].permute(1, 2, 0), x.transpose(0, 1))
+        if _finite(S):
+            boundary.append(torch.einsum("bn,bnd->nd", lam_0[:, 0], S))
+            S.mul_(decay[:, 0, 0, :, None])
+        else:
+            boundary.append(select_product(lam_0[:, 0, :, None], S).sum(0))
+            S = select_product(decay[:, 0, 0, :, None], S)
+        S.baddbmm_(update[:, :, k, 0].permute(1, 2, 0), x.transpose(0, 1))
         bank.index_copy_(0, rows, S[:, None])
     return torch.stack(boundary)
 
@@ -59,14 +69,24 @@ def _advance_row_by_row(
     for b, row in enumerate(rows.tolist()):
         for k, bank in enumerate(traces):
             S = bank[row].to(x.dtype)  # a view of the bank, unless the bank is in bfloat16
-            before = S.clone() if d == 2 else S
+            if _finite(S):
+                before = S.clone() if d == 2 else S
+                for i in range(d):
+                    boundary[k].addcmul_(lam_0[b, i, :, None], before[i])
+                for i in range(d):
+                    S[i].mul_(decay[b, i, i, :, None])
+                    if d == 2:
+                        S[i].addcmul_(decay[b, i, 1 - i, :, None], before[1 - i])
+            else:
+                boundary[k] += select_product(lam_0[b, ..., None], S).sum(0)
+                S.copy_(select_product(decay[b, ..., None], S).sum(1))
             for i in range(d):
-                boundary[k].addcmul_(lam_0[b, i, :, None], before[i])
-            for i in range(d):
-                S[i].mul_(decay[b, i, i, :, None])
-                if d == 2:
-                    S[i].addcmul_(decay[b, i, 1 - i, :, None], before[1 - i])
                 S[i].addmm_(update[:, b, k, i].T, x[:, b])
             if S.dtype != bank.dtype:
                 bank[row] = S.to(bank.dtype)
     return boundary
+
+
+def _finite(S: Tensor) -> bool:
+    """Whether plain products serve. Asked of the sum: one that overflows says no, which costs time alone."""
+    return bool(S.sum().isfinite())

@@ -16,6 +16,12 @@ from triton.runtime.interpreter import InterpretedFunction
 
 
 @triton.jit
+def select_product(factor, value):
+    """factor * value, and 0 where the factor is 0: so a reset also erases a trace that is not finite."""
+    return factor * tl.where(factor == 0, 0.0, value)
+
+
+@triton.jit
 def advance_trace_kernel(
     S_0,
     S_1,
@@ -65,7 +71,7 @@ def advance_trace_kernel(
         lam = tl.load(lam_0 + b * (STATE * N) + n, mask=in_n, other=0.0)
         a = tl.load(decay + b * (STATE * STATE * N) + n, mask=in_n, other=0.0)
         if BOUNDARY:
-            sum_b += lam[:, None] * re
+            sum_b += select_product(lam[:, None], re)
         if STATE == 2:
             at_im = at + N * D
             im = tl.load(at_im, mask=in_tile, other=0.0).to(tl.float32)
@@ -74,11 +80,11 @@ def advance_trace_kernel(
             a_10 = tl.load(decay + b * (4 * N) + 2 * N + n, mask=in_n, other=0.0)
             a_11 = tl.load(decay + b * (4 * N) + 3 * N + n, mask=in_n, other=0.0)
             if BOUNDARY:
-                sum_b += lam_im[:, None] * im
-            new_im = a_10[:, None] * re + a_11[:, None] * im
-            new = a[:, None] * re + a_01[:, None] * im
+                sum_b += select_product(lam_im[:, None], im)
+            new_im = select_product(a_10[:, None], re) + select_product(a_11[:, None], im)
+            new = select_product(a[:, None], re) + select_product(a_01[:, None], im)
         else:
-            new = a[:, None] * re
+            new = select_product(a[:, None], re)
 
         p = update + (b * K + k) * (STATE * N)
         if ONE_STEP:

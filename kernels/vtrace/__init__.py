@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kernels.vtrace.ops import vtrace_op
+from kernels.vtrace.reference import MAX_LOG_RHO, importance_ratio
 
 Backend = Literal["auto", "reference", "triton"]
 
@@ -48,7 +49,9 @@ def vtrace(
     one (discount 0) does not, and nothing of step t+1 reaches back.
 
     clip_rho (rho-bar, of the temporal differences), clip_c (c-bar, of the traces), clip_pg_rho (of the
-    advantages): None switches the clip off. lambda_ in [0, 1] multiplies c, as SEED RL does.
+    advantages): None switches the clip off. A ratio counts as e^20 at most, with a clip or without, so that
+    one wild step leaves the result finite (`importance_ratio`). lambda_ in [0, 1] multiplies c, as SEED RL
+    does.
 
     backend: "reference" (torch, a loop over T), "triton" (float32 on a GPU, one launch), or "auto": triton
     where it can run, else reference.
@@ -97,4 +100,4 @@ def _choose_backend(backend: str, like: Tensor) -> str:
     return backend
 
 
-__all__ = ["Backend", "VTraceReturns", "vtrace"]
+__all__ = ["MAX_LOG_RHO", "Backend", "VTraceReturns", "importance_ratio", "vtrace"]

@@ -5,6 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kernels.trace.reference import select_product
+
+MAX_LOG_RHO = 20.0
+"""A ratio counts as e^20 at most, clip or no clip: with none, one of e^89 is infinite in float32, and so is
+the loss. What is bounded is far past any use: one such step weighs as 5e8 others."""
+
+
+def importance_ratio(log_rhos: Tensor) -> Tensor:
+    """pi / mu, at most e^MAX_LOG_RHO."""
+    return log_rhos.clamp(max=MAX_LOG_RHO).exp()
+
 
 def _clipped(rhos: Tensor, clip: float | None) -> Tensor:
     return rhos if clip is None else rhos.clamp(max=clip)
@@ -23,8 +34,9 @@ def vtrace_reference(
     lambda_: float,
 ) -> tuple[Tensor, Tensor]:
     """Same arguments as `kernels.vtrace.vtrace`; returns vs and pg_advantages, both [T, B]."""
-    rhos = log_rhos.exp()
-    deltas = _clipped(rhos, clip_rho) * (rewards + discounts * next_values - values)
+    rhos = importance_ratio(log_rhos)
+    # A terminal state, of discount 0, is worth 0 whatever the network says of it: by selection too.
+    deltas = _clipped(rhos, clip_rho) * (rewards + select_product(discounts, next_values) - values)
     decays = discounts * _clipped(rhos, clip_c) * lambda_
 
     corrections = torch.empty_like(values)  # vs - V
@@ -38,5 +50,5 @@ def vtrace_reference(
     # The target of the state that action t led to: its own V-trace target where the episode goes on.
     next_vs = next_values.clone()
     next_vs[:-1] = torch.where(continues[:-1], vs[1:], next_values[:-1])
-    pg_advantages = _clipped(rhos, clip_pg_rho) * (rewards + discounts * next_vs - values)
+    pg_advantages = _clipped(rhos, clip_pg_rho) * (rewards + select_product(discounts, next_vs) - values)
     return vs, pg_advantages

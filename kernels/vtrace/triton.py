@@ -10,13 +10,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.trace.triton import INTERPRETED, on_device_of
+from kernels.trace.triton import INTERPRETED, on_device_of, select_product
+from kernels.vtrace.reference import MAX_LOG_RHO
 
 __all__ = ["INTERPRETED", "vtrace_triton"]
 
 BLOCK = 32  # streams a program: one warp, since a batch has few streams and steps follow one another
 STAGES = 3
 NO_CLIP = float("inf")
+CEILING = tl.constexpr(MAX_LOG_RHO)
 
 
 @triton.jit
@@ -49,7 +51,7 @@ def vtrace_kernel(
     following = tl.zeros([BLOCK], tl.float32)  # vs of the step that follows
     for back in tl.range(0, T, num_stages=STAGES):
         at = (T - 1 - back) * B + b
-        rho = tl.exp(tl.load(log_rhos + at, mask=inside, other=0.0))
+        rho = tl.exp(_clipped(tl.load(log_rhos + at, mask=inside, other=0.0), CEILING))
         reward = tl.load(rewards + at, mask=inside, other=0.0)
         discount = tl.load(discounts + at, mask=inside, other=0.0)
         value = tl.load(values + at, mask=inside, other=0.0)
@@ -57,9 +59,10 @@ def vtrace_kernel(
         # A selection, not a product with 0: what follows a cut may be anything, infinite included.
         goes_on = (tl.load(continues + at, mask=inside, other=0) != 0) & (back > 0)
         carried = tl.where(goes_on, discount * _clipped(rho, clip_c) * lambda_ * correction, 0.0)
-        correction = _clipped(rho, clip_rho) * (reward + discount * next_value - value) + carried
-        ahead = tl.where(goes_on, following, next_value)
-        advantage = _clipped(rho, clip_pg_rho) * (reward + discount * ahead - value)
+        bootstrap = select_product(discount, next_value)
+        correction = _clipped(rho, clip_rho) * (reward + bootstrap - value) + carried
+        ahead = select_product(discount, tl.where(goes_on, following, next_value))
+        advantage = _clipped(rho, clip_pg_rho) * (reward + ahead - value)
         following = value + correction
         tl.store(vs + at, following, mask=inside)
         tl.store(pg_advantages + at, advantage, mask=inside)

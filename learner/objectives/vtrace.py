@@ -1,7 +1,8 @@
 """The V-trace actor-critic loss (IMPALA, arXiv 1802.01561, section 4.2), on plain tensors.
 
 Sums over T and B, as in the paper. A dummy step (one taken on the last observation of an episode,
-whose action the env ignored) carries no loss, and the V-trace recursion is cut there.
+whose action the env ignored) carries no loss, and the V-trace recursion is cut there. What it holds is
+selected away at the door, never multiplied by 0: 0 * inf is NaN, and so is the gradient behind it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from actors.policy import PolicyUnroll
 from actors.policy.distributions import Distribution
 from configs.parts import RewardClipping
 from configs.schema import Config
-from kernels.vtrace import vtrace
+from kernels.vtrace import importance_ratio, vtrace
 from learner.batcher import Batch
 
 
@@ -30,7 +31,7 @@ class Loss(NamedTuple):
     entropy: Tensor
     """Of the policy, in nats."""
     rho_mean: Tensor
-    """Mean importance ratio pi / mu over valid steps, before clipping."""
+    """Mean importance ratio pi / mu over valid steps, before clipping (each at most e^20, kernels.vtrace)."""
     rho_clip_frac: Tensor
     """Share of valid steps whose ratio was clipped."""
     c_mean: Tensor
@@ -51,16 +52,19 @@ def clip_reward(reward: Tensor, clipping: RewardClipping) -> Tensor:
 def actor_critic_loss(unroll: PolicyUnroll, distribution: Distribution, batch: Batch, config: Config) -> Loss:
     """Truncation bootstraps from the value of the true last observation; termination does not."""
     ended = batch.terminated | batch.truncated
-    valid = (~ended[:-1]).to(unroll.logits.dtype)
-    log_prob = distribution.log_prob(unroll.logits, batch.action)
-    log_mu = distribution.log_prob(batch.behaviour_logits, batch.action)
-    log_rho = (log_prob - log_mu).detach()
+    valid = ~ended[:-1]
+    logits, mu_logits, action = (
+        _select(valid, tensor) for tensor in (unroll.logits, batch.behaviour_logits, batch.action)
+    )
+    values = _select(valid, unroll.baseline)
+    log_prob = distribution.log_prob(logits, action)
+    log_rho = _select(valid, (log_prob - distribution.log_prob(mu_logits, action)).detach())
 
     vs, pg_advantage = vtrace(
         log_rho,
         config.reward_scale * clip_reward(batch.reward[1:], config.reward_clipping),
         config.discounting * (~batch.terminated[1:]).to(log_rho.dtype),
-        unroll.baseline.detach(),
+        values.detach(),
         unroll.next_baseline,
         ~ended[1:],
         clip_rho=config.clip_rho_threshold,
@@ -68,13 +72,14 @@ def actor_critic_loss(unroll: PolicyUnroll, distribution: Distribution, batch: B
         clip_pg_rho=config.clip_pg_rho_threshold,
         lambda_=config.lambda_,
     )
-    policy = -(valid * log_prob * pg_advantage).sum()
-    baseline = 0.5 * (valid * (vs - unroll.baseline).square()).sum()
-    entropy = (valid * distribution.entropy(unroll.logits)).sum()
+    policy = -_select(valid, log_prob * _select(valid, pg_advantage)).sum()
+    baseline = 0.5 * _select(valid, vs - values).square().sum()
+    entropy = _select(valid, distribution.entropy(logits)).sum()
     total = policy + config.baseline_cost * baseline - config.entropy_cost * entropy
 
-    steps = valid.sum().clamp(min=1.0)
-    rho = log_rho.exp()
+    count = valid.sum().to(log_rho.dtype)
+    steps = count.clamp(min=1.0)
+    rho = importance_ratio(log_rho)
     clipped_rho = float("inf") if config.clip_rho_threshold is None else config.clip_rho_threshold
     clipped_c = float("inf") if config.clip_c_threshold is None else config.clip_c_threshold
     return Loss(
@@ -82,8 +87,13 @@ def actor_critic_loss(unroll: PolicyUnroll, distribution: Distribution, batch: B
         policy.detach(),
         baseline.detach(),
         entropy.detach(),
-        rho_mean=(valid * rho).sum() / steps,
-        rho_clip_frac=(valid * (rho > clipped_rho)).sum() / steps,
-        c_mean=config.lambda_ * (valid * rho.clamp(max=clipped_c)).sum() / steps,
-        valid_steps=valid.sum(),
+        rho_mean=_select(valid, rho).sum() / steps,
+        rho_clip_frac=(valid & (rho > clipped_rho)).sum() / steps,
+        c_mean=config.lambda_ * _select(valid, rho.clamp(max=clipped_c)).sum() / steps,
+        valid_steps=count,
     )
+
+
+def _select(valid: Tensor, tensor: Tensor) -> Tensor:
+    """`tensor` [T, B, ...] where `valid` [T, B], else 0."""
+    return torch.where(valid.view(*valid.shape, *[1] * (tensor.ndim - 2)), tensor, 0)

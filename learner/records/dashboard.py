@@ -63,6 +63,7 @@ LAYOUT: dict[str, dict[str, tuple[str, ...]]] = {
             "faults/sink_errors",
             "faults/eval_errors",
         ),
+        "Metrics left out": ("faults/nonfinite_metrics",),
     },
     "System": {
         "Time of an update": (

@@ -6,6 +6,7 @@ metric is `global_step`, the agent steps done, summed over all streams.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -76,6 +77,7 @@ METRICS: dict[str, MetricSpec] = {
     "faults/checkpoint_errors": MetricSpec("errors", "last", "total of failed saves"),
     "faults/sink_errors": MetricSpec("errors", "last", "total of writes of metrics that failed"),
     "faults/eval_errors": MetricSpec("errors", "last", "total of evaluations that failed"),
+    "faults/nonfinite_metrics": MetricSpec("values", "last", "total of metrics left out: NaN or infinite"),
     "eval/episodic_return": MetricSpec("reward", "last", "mean raw return of an evaluation"),
     "eval/episodic_return_std": MetricSpec("reward", "last", "standard deviation over its games"),
     "eval/episodic_length": MetricSpec("agent steps", "last", "mean length of its games"),
@@ -92,7 +94,9 @@ def spec_of(name: str) -> MetricSpec:
     if name.startswith(SUITE_PREFIX) and len(name) > len(SUITE_PREFIX):
         return _SUITE
     if name not in METRICS:
-        raise KeyError(f"unknown metric {name!r}: add it to learner.metrics.METRICS, or use suite/NAME")
+        raise KeyError(
+            f"unknown metric {name!r}: add it to learner.records.metrics.METRICS, or use suite/NAME"
+        )
     return METRICS[name]
 
 
@@ -103,9 +107,12 @@ class Metrics:
         self._window: dict[str, list[float]] = {}
         self._returns: deque[float] = deque(maxlen=EPISODE_WINDOW)
         self._lengths: deque[float] = deque(maxlen=EPISODE_WINDOW)
+        self.nonfinite = 0
+        """Metrics left out of their rows so far, NaN or infinite."""
+        self._told: set[str] = set()
 
     def add(self, name: str, value: float) -> None:
-        """One value. NaN and infinity are kept as they are; a sink refuses them.
+        """One value; what NaN or infinity makes of its row, see `reduce`.
 
         Raises KeyError for an unknown name, and for those that `episode` fills.
         """
@@ -125,12 +132,22 @@ class Metrics:
         self.add("charts/window_return", finished.episodic_return)
 
     def reduce(self) -> dict[str, float]:
-        """One number for each metric that has data in the window; begins a new window."""
+        """One number for each metric that has data in the window; begins a new window.
+
+        All are finite. A metric that came out NaN or infinite is left out of its row, counted, and told of
+        once: it says something about the run, but only a loss or a gradient that is not finite ends one.
+        """
         reduced = {name: _reduce(METRICS.get(name, _SUITE), values) for name, values in self._window.items()}
         if "charts/episodes" in self._window:
             reduced["charts/episodic_return"] = sum(self._returns) / len(self._returns)
             reduced["charts/episodic_length"] = sum(self._lengths) / len(self._lengths)
         self._window.clear()
+        for name in [name for name, value in reduced.items() if not math.isfinite(value)]:
+            value = reduced.pop(name)
+            self.nonfinite += 1
+            if name not in self._told:
+                self._told.add(name)
+                print(f"metric {name} is {value}: left out where it is so, training goes on", flush=True)
         return reduced
 
     def state_dict(self) -> dict[str, Any]:

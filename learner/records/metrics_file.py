@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -35,7 +34,6 @@ class JsonlSink:
         self._file, self._unwritten = path.open("ab", buffering=0), b""
 
     def write(self, global_step: int, metrics: Mapping[str, float]) -> None:
-        require_finite(metrics)
         row = {"global_step": global_step, "wall_time": round(time.time(), 3), **metrics}
         self._unwritten += json.dumps(row, allow_nan=False).encode() + b"\n"
         try:
@@ -58,12 +56,6 @@ class JsonlSink:
     def _flush(self) -> None:
         while self._unwritten:
             self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
-
-
-def require_finite(metrics: Mapping[str, float]) -> None:
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            raise SinkError(f"metric {name} is {value}: training has diverged, or divides by zero somewhere")
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,8 @@ from kernels.elstm import ELSTMTrace
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:
-    return math.sqrt(sum(float(tensor.square().sum()) for tensor in tensors))
+    """In float64: in float32 the square of 2e19 is infinite."""
+    return math.hypot(*(float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) for tensor in tensors))
 
 
 def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
@@ -47,6 +48,6 @@ def boundary_share(
 
 def cosine(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
     """Of two gradients, all tensors of each as one vector; 1 where both are zero."""
-    dot = sum(float((x * y).sum()) for x, y in zip(a, b, strict=True))
+    dot = sum(float((x.double() * y.double()).sum()) for x, y in zip(a, b, strict=True))
     norms = _norm(a) * _norm(b)
     return dot / norms if norms > 0.0 else 1.0

@@ -48,19 +48,29 @@ class BatchTraces:
                 tensor.index_fill_(0, layer.rows_on(tensor.device), 0.0)
 
     def bound(self, max_norm: float) -> int:
-        """Scales rows of greater norm down to it, after the backward. Returns how many streams that was."""
+        """Scales rows of greater norm down to it, after the backward. Returns how many streams that was.
+
+        A row that is not finite stays so: no scale brings it back, and the next gradient tells of it.
+        """
         traces = self.gather()
-        norm = torch.stack([_squares(tensor) for trace in traces for tensor in trace]).sum(0).sqrt()
-        scale = (max_norm / norm.clamp(min=1e-30)).clamp(max=1.0)
+        largest, norm = _norms([tensor for trace in traces for tensor in trace])
+        scale = (max_norm / largest / norm).clamp(max=1.0).nan_to_num(1.0)
         clipped = int((scale < 1.0).sum())
         if clipped:
             self.write([t.map(lambda s: s * scale.view(-1, *[1] * (s.ndim - 1))) for t in traces])
         return clipped
 
 
-def _squares(tensor: Tensor) -> Tensor:
-    """Sum of squares of each row, [rows]."""
-    return tensor.flatten(1).square().sum(1)
+def _norms(tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Of each row over all of `tensors`: its largest size, and its norm in units of that, both [rows].
+
+    In two parts: in float32 the square of 2e19 is infinite. NaN where a number of the row is not finite.
+    """
+    rows = [tensor.flatten(1) for tensor in tensors]
+    largest = torch.stack([row.abs().amax(1) for row in rows]).amax(0)
+    unit = largest.clamp(min=torch.finfo(largest.dtype).tiny)
+    squares = torch.stack([(row / unit[:, None]).square().sum(1) for row in rows]).sum(0)
+    return largest, squares.sqrt()
 
 
 class TraceBank:

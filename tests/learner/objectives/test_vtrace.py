@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +41,49 @@ def test_dummy_step_carries_no_loss(how: str) -> None:
     other = dataclasses.replace(batch, action=batch.action.clone())
     other.action[2, 1] = (other.action[2, 1] + 1) % SPEC.num_actions
     assert actor_critic_loss(_unroll(), DISTRIBUTION, other, config()).total == loss.total
+
+
+UNCLIPPED: dict[str, Any] = dict.fromkeys(
+    ("clip_rho_threshold", "clip_c_threshold", "clip_pg_rho_threshold"), None
+)
+
+
+@pytest.mark.parametrize("clips", [{}, UNCLIPPED], ids=["clipped", "unclipped"])
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("what", ["logits", "behaviour_logits", "baseline", "next_baseline", "reward"])
+def test_what_a_dummy_step_holds_reaches_neither_loss_nor_gradient_nor_metric(
+    what: str, bad: float, clips: dict[str, Any]
+) -> None:
+    batch = random_batch(T, B, seed=1, ends=[(2, 1, "truncated")])
+
+    def run(value: float | None) -> list[torch.Tensor]:
+        unroll, spoiled = _unroll(), batch
+        if value is not None and what in ("logits", "baseline"):
+            fill = torch.zeros_like(getattr(unroll, what))
+            fill[2, 1] = value
+            unroll = unroll._replace(**{what: getattr(unroll, what) + fill})
+        elif value is not None and what == "next_baseline":
+            unroll.next_baseline[2, 1] = value
+        elif value is not None:
+            spoiled = dataclasses.replace(batch, **{what: getattr(batch, what).clone()})
+            getattr(spoiled, what)[2 if what == "behaviour_logits" else 3, 1] = value
+        loss = actor_critic_loss(unroll, DISTRIBUTION, spoiled, config(**clips))
+        return [*loss, *torch.autograd.grad(loss.total, [unroll.logits, unroll.baseline])]
+
+    for ours, clean in zip(run(bad), run(None), strict=True):
+        torch.testing.assert_close(ours, clean, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("clips", [{}, UNCLIPPED], ids=["clipped", "unclipped"])
+def test_one_wild_ratio_leaves_loss_gradient_and_metrics_finite(clips: dict[str, Any]) -> None:
+    batch, unroll = random_batch(T, B, seed=1, dtype=torch.float32), _unroll()
+    batch.action[2, 1] = 0
+    batch.behaviour_logits[2, 1] = torch.tensor([-200.0, 0.0, 0.0, 0.0])
+    unroll = PolicyUnroll(*(t.detach().float().requires_grad_() for t in unroll[:3]), None)
+    loss = actor_critic_loss(unroll, DISTRIBUTION, batch, config(**clips))
+    gradients = torch.autograd.grad(loss.total, [unroll.logits, unroll.baseline])
+    assert all(tensor.isfinite().all() for tensor in (*loss, *gradients))
+    assert loss.rho_mean > 1e6
 
 
 def _target_of_step_before_end(how: str, final_value: float) -> float:

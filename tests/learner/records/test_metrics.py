@@ -23,7 +23,7 @@ vtrace/rho_mean vtrace/rho_clip_frac vtrace/c_mean
 lag/policy_version_mean lag/policy_version_max queue/rollouts queue/wait_ms
 rtrl/trace_norm rtrl/boundary_grad_frac rtrl/trace_breaks rtrl/trace_clips rtrl/staleness_cos
 faults/actor_restarts faults/env_errors faults/dropped_rollouts faults/checkpoint_errors faults/sink_errors
-faults/eval_errors
+faults/eval_errors faults/nonfinite_metrics
 eval/episodic_return eval/episodic_return_std eval/episodic_length eval/episodes eval/global_step
 """.split()  # noqa: SIM905
 )
@@ -104,11 +104,16 @@ def test_state_keeps_the_games_over_a_resume() -> None:
     assert after.reduce() == before.reduce()
 
 
-def test_nan_is_not_hidden() -> None:
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_metric_that_is_not_finite_is_left_out_counted_and_told_of_once(
+    bad: float, capsys: pytest.CaptureFixture[str]
+) -> None:
     metrics = Metrics()
-    metrics.add_many({"losses/total": 1.0})
-    metrics.add_many({"losses/total": math.nan})
-    assert math.isnan(metrics.reduce()["losses/total"])
+    for count in (1, 2):
+        metrics.add_many({"vtrace/rho_mean": bad, "losses/total": 2.0})
+        assert metrics.reduce() == {"losses/total": 2.0}
+        assert metrics.nonfinite == count
+    assert capsys.readouterr().out.count("metric vtrace/rho_mean is") == 1
 
 
 def test_rate_meter() -> None:

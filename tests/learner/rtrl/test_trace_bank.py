@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 
 from kernels.elstm import ELSTMTrace
@@ -46,6 +49,20 @@ def test_new_incarnation_and_gap_start_from_zero_and_are_counted() -> None:
     assert bank.traces([StreamPiece(1, 5, 3, E)])[1] == E, (
         "a stream first seen in mid-history has lost its past"
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_bound_scales_rows_of_any_finite_size_and_leaves_the_others_alone(dtype: torch.dtype) -> None:
+    bank = TraceBank(ELSTMTrace.zeros(3 * E, N, D, torch.device("cpu"), dtype), num_streams=E)
+    traces, _ = bank.traces([StreamPiece(actor, 5, 0, E) for actor in range(3)])
+    sizes = torch.tensor([0.0, 1e-3, 5.0, 3e19, 3e38, math.inf], dtype=dtype)
+    traces.write([t.map(lambda s: s + sizes.view(-1, *[1] * (s.ndim - 1))) for t in traces.gather()])
+    assert traces.bound(2.0) == 3
+    after = torch.cat([s.flatten(1) for s in traces.gather()[0]], 1).double()
+    numbers = after.shape[1]
+    norms = after.norm(dim=1)
+    expected = torch.tensor([0.0, 1e-3 * math.sqrt(numbers), 2.0, 2.0, 2.0, math.inf]).double()
+    torch.testing.assert_close(norms, expected, rtol=1e-5, atol=0)
 
 
 def test_state_survives_a_round_trip() -> None:
