@@ -23,7 +23,7 @@ The data of a training run:
                                                      +---------------------------------------+
 
 Exit codes: 0 done, 1 a run that failed, 2 a bad command line or config.
-SIGTERM or the first Ctrl-C: a checkpoint, then a clean end. The second: at once.
+SIGTERM, SIGHUP or the first Ctrl-C: a checkpoint, then a clean end. The second Ctrl-C: at once.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ from envs.make import check_env, env_spec, held_out
 from envs.spec import EnvError, EnvFaultError
 from learner.learner import Learner, LearnerError, resolve_device, seed_everything
 from learner.loop import StopFlag, TrainLoop
+from learner.memory import OutOfMemory
 from learner.publish import PublishError, make_publisher
 from learner.records.checkpoint import CheckpointError
 from learner.records.metrics_file import SinkError
@@ -65,7 +66,16 @@ from learner.records.run_dir import RunDir, RunDirError, code_version
 from learner.records.sinks import MultiSink, open_sinks
 
 BAD_INPUT = (ConfigError, EnvError, RunDirError)
-FAILURES = (EnvFaultError, FleetError, PublishError, LearnerError, CheckpointError, SinkError, VideoError)
+FAILURES = (
+    EnvFaultError,
+    FleetError,
+    PublishError,
+    LearnerError,
+    OutOfMemory,
+    CheckpointError,
+    SinkError,
+    VideoError,
+)
 
 
 def train(arguments: list[str]) -> int:
@@ -105,7 +115,8 @@ def run(start: Start, records: ExitStack, workers: ExitStack) -> int:
 
     if config.runtime == "ray":
         workers.enter_context(ray_session(config.ray, config.num_workers, config.env))
-    stop = stop_on_signals(workers)  # after Ray, which sets handlers of its own
+    stop = StopFlag()
+    stop_on_signals(workers, stop)  # after Ray, which sets handlers of its own
     publisher = make_publisher(config.runtime)
     workers.callback(publisher.close)
     publisher.publish(learner.policy, learner.updates)
@@ -129,7 +140,7 @@ def run(start: Start, records: ExitStack, workers: ExitStack) -> int:
         json.loads(config.to_json()) | {"code_version": version},
         resume_step=learner.global_step if start.resume else None,
     )
-    progress = ProgressView(config.total_steps, run_dir.path, title=config.preset)
+    progress = ProgressView(config.total_steps, run_dir.path, config.preset, stop.seconds_left)
     sink = MultiSink([sinks, progress])
     exit_code = 1
     records.callback(lambda: sink.close(exit_code))
@@ -153,18 +164,23 @@ def run(start: Start, records: ExitStack, workers: ExitStack) -> int:
     return 0
 
 
-def stop_on_signals(stack: ExitStack) -> StopFlag:
-    """SIGTERM and the first SIGINT ask for a clean end; the second SIGINT ends the process."""
-    stop = StopFlag()
+def stop_on_signals(stack: ExitStack, stop: StopFlag) -> None:
+    """SIGTERM, SIGHUP and the first SIGINT ask for a clean end; the second SIGINT ends the process.
+
+    A SIGHUP that is ignored already (nohup) stays ignored.
+    """
+    interrupts = 0
 
     def ask(number: int, _frame: FrameType | None) -> None:
-        if stop.reason is not None and number == signal.SIGINT:
+        nonlocal interrupts
+        interrupts += number == signal.SIGINT
+        if interrupts >= 2:
             os._exit(130)
-        stop.reason = f"stopped by {signal.Signals(number).name}"
+        stop.reason = stop.reason or f"stopped by {signal.Signals(number).name}"
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        stack.callback(signal.signal, number, signal.signal(number, ask))
-    return stop
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            stack.callback(signal.signal, number, signal.signal(number, ask))
 
 
 def later(module: str, function: str = "main") -> Callable[[list[str]], int]:

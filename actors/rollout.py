@@ -7,6 +7,7 @@ behaviour_logits speaks of the decision taken on it. So action t earns reward t+
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -80,6 +81,8 @@ class Rollout:
     """Newest weights used while acting."""
     episodes: list[EpisodeStats] = field(default_factory=list)
     """Games that ended in this rollout."""
+    finished_at: float = field(default_factory=time.time)
+    """Unix time of its last step, by the clock of the actor's node."""
 
     @property
     def unroll_length(self) -> int:

@@ -171,6 +171,13 @@ class Config:
             self.max_policy_lag,
             "at least 1, or None to keep every rollout",
         )
+        require(
+            self.max_policy_lag is None or self.max_policy_lag >= self.publish_interval - 1,
+            "max_policy_lag",
+            self.max_policy_lag,
+            f"with publish_interval = {self.publish_interval} the weights that act grow older: every rollout "
+            "would be dropped, and no weights published again; lower publish_interval",
+        )
         require(0 <= self.discounting <= 1, "discounting", self.discounting, "lies in [0, 1]")
         require(0 <= self.lambda_ <= 1, "lambda_", self.lambda_, "lies in [0, 1]")
         require(0 < self.alpha < 1, "alpha", self.alpha, "lies in (0, 1)")

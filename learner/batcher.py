@@ -19,6 +19,7 @@ from torch import Tensor
 
 from actors.rollout import EpisodeStats, Rollout, map_observation, observation_parts
 from configs.schema import Config
+from learner.records.timing import Stopwatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,9 @@ class Batch:
     policy_version_min: NDArray[np.int64]
     """[B]: oldest weights that acted in the column."""
     wait_ms: float
-    """Mean time that the batch's rollouts waited in the batcher."""
+    """Mean age of the batch's rollouts, from the end of acting until they were taken."""
+    copying: Stopwatch
+    """Of the copy to the device: on a GPU it goes on when the batch is handed out."""
 
     @property
     def num_steps(self) -> int:
@@ -69,7 +72,7 @@ class Batcher:
         self._device = device
         self.dropped = 0
         """Rollouts refused because their weights were too old; their streams' traces start anew."""
-        self._waiting: deque[tuple[Rollout, float]] = deque()
+        self._waiting: deque[Rollout] = deque()
         self._staging: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
@@ -78,7 +81,7 @@ class Batcher:
     @property
     def actors(self) -> set[int]:
         """Actors of which a rollout waits here: no batch has room for a second one of theirs."""
-        return {rollout.actor_id for rollout, _ in self._waiting}
+        return {rollout.actor_id for rollout in self._waiting}
 
     def add(self, rollout: Rollout, version: int) -> None:
         """`version`: the learner's present weights. Raises ValueError for a rollout that does not fit."""
@@ -90,53 +93,61 @@ class Batcher:
         if self._max_policy_lag is not None and version - rollout.policy_version_min > self._max_policy_lag:
             self.dropped += 1
             return
-        self._waiting.append((rollout, time.perf_counter()))
+        self._waiting.append(rollout)
 
     def next_batch(self) -> Batch | None:
         """The next batch, or None while it cannot be filled."""
-        chosen: dict[int, tuple[Rollout, float]] = {}
-        rest: deque[tuple[Rollout, float]] = deque()
-        for item in self._waiting:
-            actor_id = item[0].actor_id
-            if len(chosen) == self._rollouts_per_batch or actor_id in chosen:
-                rest.append(item)
+        chosen: dict[int, Rollout] = {}
+        rest: deque[Rollout] = deque()
+        for rollout in self._waiting:
+            if len(chosen) == self._rollouts_per_batch or rollout.actor_id in chosen:
+                rest.append(rollout)
             else:
-                chosen[actor_id] = item
+                chosen[rollout.actor_id] = rollout
         if len(chosen) < self._rollouts_per_batch:
             return None
         self._waiting = rest
-        now = time.perf_counter()
-        wait_ms = 1e3 * sum(now - arrived for _, arrived in chosen.values()) / len(chosen)
-        return self._stack([rollout for rollout, _ in chosen.values()], wait_ms)
+        now = time.time()  # by the wall: another node's clock may be ahead of this one's
+        ages = [max(0.0, now - rollout.finished_at) for rollout in chosen.values()]
+        return self._stack(list(chosen.values()), 1e3 * sum(ages) / len(ages))
 
     def _stack(self, rollouts: list[Rollout], wait_ms: float) -> Batch:
         previous = [np.concatenate([r.previous_action[None], r.action]) for r in rollouts]
         labels = iter([label for label, _ in observation_parts(rollouts[0].observation)])
-        return Batch(
-            observation=map_observation(
-                lambda *parts: self._join(next(labels), list(parts), axis=1),
-                *(r.observation for r in rollouts),
-            ),
-            **{
-                name: self._join(name, [getattr(r, name) for r in rollouts], axis=1)
-                for name in ("reward", "terminated", "truncated", "reset", "action")
-            },
-            behaviour_logits=self._join("behaviour_logits", [r.behaviour_logits for r in rollouts], axis=1),
-            previous_action=self._join("previous_action", previous, axis=1),
-            initial_state=tuple(
-                self._join(f"initial_state/{i}", [r.initial_state[i] for r in rollouts], axis=0)
-                for i in range(len(rollouts[0].initial_state))
-            ),
+        observation = map_observation(
+            lambda *parts: self._join(next(labels), list(parts), axis=1),
+            *(r.observation for r in rollouts),
+        )
+        columns = {
+            name: self._join(name, [getattr(r, name) for r in rollouts], axis=1)
+            for name in ("reward", "terminated", "truncated", "reset", "action", "behaviour_logits")
+        }
+        columns["previous_action"] = self._join("previous_action", previous, axis=1)
+        initial_state = [
+            self._join(f"initial_state/{i}", [r.initial_state[i] for r in rollouts], axis=0)
+            for i in range(len(rollouts[0].initial_state))
+        ]
+        copying = Stopwatch(self._device)  # all is joined: from here on it only travels
+        batch = Batch(
+            observation=map_observation(self._to_device, observation),
+            **{name: self._to_device(tensor) for name, tensor in columns.items()},
+            initial_state=tuple(self._to_device(tensor) for tensor in initial_state),
             streams=[
                 StreamPiece(r.actor_id, r.incarnation, r.sequence_number, r.num_streams) for r in rollouts
             ],
             episodes=[episode for r in rollouts for episode in r.episodes],
             policy_version_min=np.repeat([r.policy_version_min for r in rollouts], self._num_streams),
             wait_ms=wait_ms,
+            copying=copying,
         )
+        copying.lap("transfer")
+        return batch
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device, non_blocking=True)
 
     def _join(self, name: str, arrays: list[NDArray[Any]], axis: int) -> Tensor:
-        """Joins columns in a host buffer (pinned for a GPU) and copies it to the device.
+        """Joins columns in a host buffer, pinned for a GPU.
 
         The buffer is reused: a batch is valid until the next one is asked for.
         """
@@ -149,4 +160,4 @@ class Batcher:
             buffer = torch.empty(shape, dtype=dtype, pin_memory=on_gpu)
             self._staging[name] = buffer
         np.concatenate(arrays, axis=axis, out=buffer.numpy())
-        return buffer.to(self._device, non_blocking=True) if on_gpu else buffer
+        return buffer

@@ -21,6 +21,7 @@ from torch import Tensor
 from actors.policy import Policy, State
 from configs.schema import Config, ConfigError
 from learner.batcher import Batch
+from learner.memory import naming_sizes
 from learner.objectives.vtrace import Loss, actor_critic_loss
 from learner.optimizer import PolicyOptimizer
 from learner.records.timing import Stopwatch
@@ -35,15 +36,17 @@ class Learner:
     """Owns the weights, the optimiser, the traces and the counters."""
 
     def __init__(self, policy: Policy, config: Config, device: torch.device) -> None:
-        self.policy = policy.to(device).train()
         self.config = config
+        with naming_sizes(config, policy, device):
+            self.policy = policy.to(device).train()
+            self.rtrl = Rtrl(self.policy, config) if config.credit == "rtrl" else None
         self.device = device
         self.updates = 0
         """Updates done; also the version of the weights."""
         self.global_step = 0
         """Agent steps learned from, T * B an update."""
         self.optimizer = PolicyOptimizer(self.policy, config)
-        self.rtrl = Rtrl(self.policy, config) if config.credit == "rtrl" else None
+        self._moving = False
 
     @property
     def learning_rate(self) -> float:
@@ -56,7 +59,10 @@ class Learner:
         Raises LearnerError, before any weight moves, where the loss or the gradient is not finite.
         """
         watch = Stopwatch(self.device)
-        step = self.rtrl.begin(batch, self.updates) if self.rtrl is not None else None
+        step = None
+        if self.rtrl is not None:
+            step = self.rtrl.begin(batch, self.updates)
+            watch.lap("rtrl")
         state = batch.initial_state if step is None else step.state
         loss = self._loss(batch, state, None if step is None else step.traces.for_core)
         watch.lap("forward")
@@ -68,6 +74,8 @@ class Learner:
         rtrl: dict[str, float] = {}
         if self.rtrl is not None and step is not None:
             rtrl = self.rtrl.finish(step, lambda trace: self._loss(batch, batch.initial_state, trace).total)
+            watch.lap("rtrl")
+        self._moving = True
         torch.nn.utils.clip_grads_with_norm_(
             self.policy.parameters(), self.config.grad_norm_clipping, grad_norm
         )
@@ -77,6 +85,7 @@ class Learner:
         lag = self.updates - batch.policy_version_min
         self.updates += 1
         self.global_step += batch.num_steps
+        self._moving = False
         return {
             **_loss_metrics(loss, grad_norm),
             **rtrl,
@@ -113,6 +122,11 @@ class Learner:
 
     # --- checkpoints ---------------------------------------------------------------------------
 
+    def is_sound(self) -> bool:
+        """Whether the weights are those of a whole update, and finite: worth a checkpoint after an error."""
+        weights = (tensor.cpu() for tensor in self.policy.state_dict().values())
+        return not self._moving and all(bool(weight.isfinite().all()) for weight in weights)
+
     def state_dict(self) -> dict[str, Any]:
         """Nested tensors and plain numbers; no pickled objects."""
         return {
@@ -120,6 +134,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "optimizer_name": self.config.optimizer,
             "traces": None if self.rtrl is None else self.rtrl.bank.state_dict(),
+            "history": None if self.rtrl is None else self.rtrl.history_state(),
             "counters": {"updates": self.updates, "global_step": self.global_step},
         }
 
@@ -147,9 +162,10 @@ class Learner:
             setattr(self, name, int(value))
 
     def load_traces(self, state: dict[str, Any]) -> None:
-        """Right only where the same streams go on."""
+        """And the history. Right only where the same streams go on."""
         if self.rtrl is not None and state["traces"] is not None:
             self.rtrl.bank.load_state_dict(state["traces"])
+            self.rtrl.load_history(state.get("history"))
 
 
 def _loss_metrics(loss: Loss, grad_norm: Tensor) -> dict[str, float]:
@@ -163,12 +179,17 @@ def _loss_metrics(loss: Loss, grad_norm: Tensor) -> dict[str, float]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is the first GPU, else the CPU. Raises ConfigError for a device that is not there."""
+    """`auto` is the first GPU, else the CPU; a GPU becomes the current one of this process.
+
+    Raises ConfigError for a device that is not there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # pinned memory and library handles would go to the first one
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device = {name!r} cannot be used here ({error}); use auto or cpu") from error
     return device

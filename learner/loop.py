@@ -5,30 +5,35 @@
                                      '-> checkpoints, at an interval and at the end
 
 The loop knows the actors only as a source of rollouts.
+
+How it ends: at total_steps, at time_limit_s or when it is asked to stop, each with a checkpoint; or by an
+error, before which a checkpoint is written too, unless the weights themselves are in doubt. Streams that can
+be written down go into the checkpoint whole: with such, the loop looks at the clock and the stop flag between
+two batches only, never between two rollouts of one, which would be ahead of the learner and lost.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from numpy.typing import NDArray
 
 from actors.rollout import Rollout
 from configs.schema import Config
 from learner.batcher import Batch, Batcher
 from learner.learner import Learner
+from learner.memory import naming_sizes
 from learner.publish import Publisher
 from learner.records import checkpoint
 from learner.records.evaluations import Evaluations, Evaluator
 from learner.records.metrics import Metrics
 from learner.records.sinks import Sink
-from learner.records.state import split_state
+from learner.run_state import RunState
 
 
 class Counters(Protocol):
@@ -45,6 +50,11 @@ class RolloutSource(Protocol):
 
     def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None: ...
 
+    @property
+    def resumable(self) -> bool:
+        """Whether `state_dict` writes the streams down: no stop comes between two rollouts of a batch."""
+        ...
+
     def state_dict(self) -> dict[str, NDArray[Any]] | None: ...
 
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None: ...
@@ -52,9 +62,16 @@ class RolloutSource(Protocol):
 
 @dataclass(slots=True)
 class StopFlag:
-    """Set from a signal handler; the loop ends after the update in hand."""
+    """Why and when a run ends before total_steps."""
 
     reason: str | None = None
+    """Set from a signal handler; the loop ends after the update in hand."""
+    deadline: float | None = None
+    """Monotonic time at which time_limit_s is over; set when training begins."""
+
+    def seconds_left(self) -> float | None:
+        """Until the time limit; None where there is none."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
 
 class TrainLoop:
@@ -78,7 +95,6 @@ class TrainLoop:
         self._source = source
         self._publisher = publisher
         self._sink = sink
-        self._checkpoints = checkpoints
         self._frames_per_step = frames_per_step
         self._stop = stop
         self._metrics = Metrics()
@@ -87,29 +103,37 @@ class TrainLoop:
             interval = config.eval.interval_steps
             self._evaluations = Evaluations(evaluator, interval, learner.global_step, self._metrics)
         self._batcher = Batcher(config, learner.device)
+        self._state = RunState(config, learner, source, publisher, self._metrics, checkpoints)
         self._checkpoint_errors = 0
         self._seconds: dict[str, float] = {}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Takes up what `Learner.load_state_dict` does not, and says what became of the streams."""
+        print(self._state.resume(state), flush=True)
 
     def run(self) -> str:
         """Trains until total_steps, time_limit_s or the stop flag. Returns why it ended.
 
-        A checkpoint is written at the end, however the run ends, except for an error.
+        A checkpoint is written at the end, however the run ends (`_rescue` says where it cannot be).
         """
+        try:
+            return self._train()
+        except checkpoint.CheckpointError:
+            raise
+        except BaseException:
+            self._rescue()
+            raise
+
+    def _train(self) -> str:
         if self.learner.updates == 0:
-            self.save()  # so that a run that is killed early can be resumed too
-        started = last_log = last_save = time.monotonic()
+            self._state.save()  # so that a run that is killed early can be resumed too
+        last_log = last_save = time.monotonic()
+        if self.config.time_limit_s is not None:
+            self._stop.deadline = last_log + self.config.time_limit_s
         logged_step = self.learner.global_step
-        while (reason := self._finished(started)) is None:
-            batch = self._next_batch()
-            if batch is None:
+        while (reason := self._finished()) is None:
+            if not self._update():
                 continue
-            self._metrics.add("queue/wait_ms", batch.wait_ms)
-            self._metrics.add_many(self.learner.update(batch))
-            if self.learner.updates % self.config.publish_interval == 0:
-                with self._timed("publish"):
-                    self._publisher.publish(self.learner.policy, self.learner.updates)
-            for episode in batch.episodes:
-                self._metrics.episode(episode)
             if self._evaluations is not None:
                 with self._timed("evaluate"):
                     self._evaluations.poll(self.learner.global_step)
@@ -121,6 +145,7 @@ class TrainLoop:
             if now - last_save >= self.config.checkpoint.interval_s:
                 self._save_or_count()
                 last_save = now
+        self._state.save()  # before all that may take long or fail
         if self._evaluations is not None:
             self._publisher.publish(self.learner.policy, self.learner.updates)
             self._evaluations.finish(self.learner.global_step, lambda: self._stop.reason is not None)
@@ -129,32 +154,48 @@ class TrainLoop:
             self._log(steps, time.monotonic() - last_log)
         elif rest := self._metrics.reduce():
             self._sink.write(self.learner.global_step, rest)
-        self.save()
         return reason
 
-    def _finished(self, started: float) -> str | None:
-        limit = self.config.time_limit_s
+    def _update(self) -> bool:
+        """One update, its publication and its metrics; False where the run is to end instead."""
+        batch = self._next_batch()
+        if batch is None:
+            return False
+        with self._naming_sizes():
+            self._metrics.add_many(self.learner.update(batch))
+        self._seconds["transfer"] = self._seconds.get("transfer", 0.0) + 1e-3 * batch.copying.milliseconds()
+        self._metrics.add("queue/wait_ms", batch.wait_ms)
+        for episode in batch.episodes:
+            self._metrics.episode(episode)
+        if self.learner.updates % self.config.publish_interval == 0:
+            with self._timed("publish"):
+                self._publisher.publish(self.learner.policy, self.learner.updates)
+        return True
+
+    def _finished(self) -> str | None:
         if self.learner.global_step >= self.config.total_steps:
             return f"total_steps = {self.config.total_steps} reached"
-        if limit is not None and time.monotonic() - started >= limit:
-            return f"time_limit_s = {limit:g} reached"
+        if self._stop.seconds_left() == 0.0:
+            return f"time_limit_s = {self.config.time_limit_s:g} reached"
         return self._stop.reason
 
     def _next_batch(self) -> Batch | None:
-        """The next batch; None when asked to stop, or now and then while waiting, to look at the clock."""
-        with self._timed("transfer"):
-            batch = self._batcher.next_batch()
-        while batch is None:
-            if self._stop.reason is not None:
+        """The next batch; None where the run is to end."""
+        while True:
+            with self._timed("transfer"), self._naming_sizes():
+                batch = self._batcher.next_batch()
+            if batch is not None:
+                return batch
+            ahead = self._source.resumable and len(self._batcher) > 0
+            if not ahead and self._finished() is not None:
                 return None
             with self._timed("wait"):
                 rollout = self._source.next_rollout(timeout_s=1.0, skip=self._batcher.actors)
-            if rollout is None:
-                return None
-            self._batcher.add(rollout, self.learner.updates)
-            with self._timed("transfer"):
-                batch = self._batcher.next_batch()
-        return batch
+            if rollout is not None:
+                self._batcher.add(rollout, self.learner.updates)
+
+    def _naming_sizes(self) -> AbstractContextManager[None]:
+        return naming_sizes(self.config, self.learner.policy, self.learner.device)
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -186,53 +227,28 @@ class TrainLoop:
 
     # --- checkpoints ---------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
-        """Learner, metrics, and the streams where they can be written down.
-
-        No random state of this process: after the start only the actors draw, from generators of their own.
-        """
-        streams = self._source.state_dict()
-        assert streams is None or not len(self._batcher), "a rollout in hand would be lost"
-        state = self.learner.state_dict() | {
-            "metrics": self._metrics.state_dict(),
-            "streams_of": self._streams_of(),
-            "streams": None
-            if streams is None
-            else {name: torch.from_numpy(array) for name, array in streams.items()},
-        }
-        if streams is None:
-            state["traces"] = None  # the streams end with this process, and their traces with them
-        return state
-
-    def resume(self, state: dict[str, Any]) -> None:
-        """Takes up what `Learner.load_state_dict` does not: streams, their traces, the metrics' window.
-
-        Streams go on only where they were written down and the same actors are there to go on with
-        them; else new incarnations start, with zero traces.
-        """
-        self._metrics.load_state_dict(state["metrics"])
-        if state["streams"] is not None and state["streams_of"] == self._streams_of():
-            self._source.load_state_dict({name: tensor.numpy() for name, tensor in state["streams"].items()})
-            self.learner.load_traces(state)
-
-    def _streams_of(self) -> list[Any]:
-        config = self.config
-        return [config.runtime, config.env.id, config.num_actors, config.env.num_envs, config.credit]
-
     def _save_or_count(self) -> None:
         """A disk that is full for a while does not end the run: the failure is told, counted, retried."""
         try:
-            self.save()
+            self._state.save()
         except checkpoint.CheckpointError as error:
             self._checkpoint_errors += 1
             print(f"checkpoint not written, next try in {self.config.checkpoint.interval_s:g} s: {error}")
 
-    def save(self) -> Path:
-        tensors, rest = split_state(self.state_dict(), "")
-        return checkpoint.save(
-            self._checkpoints,
-            self.learner.global_step,
-            tensors,
-            {"state": rest, "preset": self.config.preset},
-            keep_last=self.config.checkpoint.keep_last,
-        )
+    def _rescue(self) -> None:
+        """Before an error ends the run: a checkpoint of the updates done, if there is a sound one to write.
+
+        Without streams, which are somewhere in the middle of a batch that was not learned from.
+        """
+        learner = self.learner
+        if self._state.saved_updates == learner.updates:
+            return
+        try:
+            if not learner.is_sound():
+                print(f"no checkpoint of update {learner.updates}: its weights are half moved, or not finite")
+                return
+            path = self._state.save(streams=False)
+        except Exception as error:  # whatever it is, the error that ends the run is the one to tell of
+            print(f"no checkpoint of update {learner.updates} could be written: {error!r}", flush=True)
+        else:
+            print(f"saved step {learner.global_step:,} in {path}; then the run ended by an error", flush=True)

@@ -27,7 +27,8 @@ class Publisher(Protocol):
     source: WeightSource
 
     def publish(self, policy: nn.Module, version: int) -> None:
-        """Makes these weights the newest. Versions must rise."""
+        """Makes these weights the newest. Versions rise; a resumed run first goes back to the one that its
+        actors held."""
         ...
 
     def close(self) -> None: ...

@@ -50,6 +50,11 @@ class Fleet(Protocol):
         """
         ...
 
+    @property
+    def resumable(self) -> bool:
+        """Whether `state_dict` writes the streams down."""
+        ...
+
     def state_dict(self) -> dict[str, NDArray[Any]] | None:
         """The streams' whole state, or None where it cannot be written down."""
         ...
@@ -94,8 +99,12 @@ class InlineFleet:
             self.counters.env_errors += 1
             raise FleetError(f"actor {actor_id}: {error}") from error
 
+    @property
+    def resumable(self) -> bool:
+        return all(collector.resumable for collector in self._collectors)
+
     def state_dict(self) -> dict[str, NDArray[Any]] | None:
-        if not all(collector.resumable for collector in self._collectors):
+        if not self.resumable:
             return None
         state: dict[str, NDArray[Any]] = {"turn": np.array(self._turn)}
         for index, collector in enumerate(self._collectors):

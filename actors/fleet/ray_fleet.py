@@ -240,6 +240,10 @@ class RayFleet:
         """Process ids of the workers that are up now, for diagnosis and fault tests."""
         return [found.pid for found in ray.get([worker.handle.identity.remote() for worker in self._workers])]
 
+    @property
+    def resumable(self) -> bool:
+        return False
+
     def state_dict(self) -> dict[str, NDArray[Any]] | None:
         return None  # the streams live in other processes; a resumed run starts new incarnations
 

@@ -69,21 +69,16 @@ def forward(
     return c, u, a
 
 
-def _suffix_scan(
-    previous: list[Tensor], reset: Tensor, local: Tensor, a: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _suffix_scan(previous: list[Tensor], local: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """With P_t the product of a_s over s > t: P_t local_t [T, B, 2, N], P_0 [B, N], and [B, 4, N], what the
     chunk adds to the vectors of the trace (w_z, w_f, b_z, b_f)."""
     T, B, _, N = local.shape
     p, P, added = torch.empty_like(local), torch.ones_like(a[0]), local.new_zeros(B, 4, N)
-    resets, at = _resets(reset)
     for t in reversed(range(T)):
         torch.mul(local[t], P[:, None], out=p[t])
         added[:, :2].addcmul_(p[t], previous[t][:, None])
         added[:, 2:].add_(p[t])
         P.mul_(a[t])
-        if resets[t]:
-            P.masked_fill_(at[t], 0)
     return p, P, added
 
 
@@ -110,22 +105,19 @@ def backward(
     previous = previous_states(c, c_0, reset)
     d = torch.empty_like(local)  # dL/du_t = lam_t * local_t
     lam, gradient = torch.zeros_like(c_0), x.new_zeros(B, 4, N)
-    resets, at = _resets(reset)
     for t in reversed(range(T)):
         lam.add_(e[t])
         torch.mul(local[t], lam[:, None], out=d[t])
         gradient[:, :2].addcmul_(d[t], previous[t][:, None])
         gradient[:, 2:].add_(d[t])
         lam.mul_(a[t])
-        if resets[t]:
-            lam.masked_fill_(at[t], 0)
 
     flat = d.view(T * B, 2 * N)
     grad_x = (flat @ W.flatten(0, 1)).view(T, B, D) if need_x else x.new_empty(0)
     grad_W = (flat.T @ x.reshape(T * B, D)).view(2, N, D)
     # What follows is all that RTRL adds to TBPTT: the boundary term and, in a bank, the advance.
     if rows is not None:
-        p, P, added = _suffix_scan(previous, reset, local, a)
+        p, P, added = _suffix_scan(previous, local, a)
         banks = [s[:, None] for s in trace[:2]]
         grad_W += advance_trace_chunked(banks, rows, lam[:, None], P[:, None, None], p[:, :, :, None], x)
         vectors = torch.stack([s[rows] for s in trace[2:]], 1)
@@ -144,7 +136,7 @@ def advance(
     x: Tensor, c: Tensor, c_0: Tensor, reset: Tensor, local: Tensor, a: Tensor, trace: list[Tensor]
 ) -> list[Tensor]:
     """The trace after the chunk, as new tensors: P_0 S + sum_t (P_t local_t) x_t^T."""
-    p, P, added = _suffix_scan(previous_states(c, c_0, reset), reset, local, a)
+    p, P, added = _suffix_scan(previous_states(c, c_0, reset), local, a)
     matrices = [
         select_product(P[:, :, None], s).baddbmm_(p[:, :, gate].permute(1, 2, 0), x.transpose(0, 1))
         for gate, s in enumerate(trace[:2])

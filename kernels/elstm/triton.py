@@ -139,7 +139,7 @@ def reverse_scan_kernel(
             g_w_f += d_f * before
             g_b_z += d_z
             g_b_f += d_f
-            lam = tl.where(keep, lam * a_t, 0.0)
+            lam *= a_t
         if SUFFIX:
             p_z, p_f = P * zi, P * fi
             tl.store(p + row * (2 * N) + n, p_z, mask=inside)
@@ -148,7 +148,7 @@ def reverse_scan_kernel(
             q_w_f += p_f * before
             q_b_z += p_z
             q_b_f += p_f
-            P = tl.where(keep, P * a_t, 0.0)
+            P *= a_t
 
     out = b * N + n
     if BOUNDARY or SUFFIX:

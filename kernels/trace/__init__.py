@@ -129,7 +129,7 @@ def advance_trace_(
         S_k[b, i, n]   <- sum_j decay[b, i, j, n] S_k[b, j, n] + sum_t update[t, b, k, i, n] x[t, b]
 
     precision, of backend "triton" only: how its float32 products are formed, "ieee", "tf32x3" or "tf32".
-    A factor (of lam_0, of decay) that is 0 gives 0, also times a trace that is not finite: a reset erases it.
+    Where lam_0 and decay are 0, after a reset at the first step, a trace is erased even if it is not finite.
     Deterministic. Not differentiable. Raises ValueError, naming the argument, before anything is written.
     """
     rows_device = rows.to(x.device)

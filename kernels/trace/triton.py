@@ -67,11 +67,17 @@ def advance_trace_kernel(
     sum_b = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     for b in range(split * COLUMNS, min(split * COLUMNS + COLUMNS, B)):
         at = S + tl.load(rows + b) * (STATE * N * D) + tile
-        re = tl.load(at, mask=in_tile, other=0.0).to(tl.float32)
         lam = tl.load(lam_0 + b * (STATE * N) + n, mask=in_n, other=0.0)
         a = tl.load(decay + b * (STATE * STATE * N) + n, mask=in_n, other=0.0)
-        if BOUNDARY:
-            sum_b += select_product(lam[:, None], re)
+        if STATE == 1:
+            # A trace that a reset erases is not read: 0 * inf is NaN. One select on what was read takes 12
+            # registers more, and then one program fits a multiprocessor where two did.
+            needed = (lam != 0) | (a != 0) if BOUNDARY else a != 0
+            re = tl.load(at, mask=in_tile & needed[:, None], other=0.0).to(tl.float32)
+        else:
+            re = tl.load(at, mask=in_tile, other=0.0).to(tl.float32)
+        if BOUNDARY and STATE == 1:
+            sum_b += lam[:, None] * re
         if STATE == 2:
             at_im = at + N * D
             im = tl.load(at_im, mask=in_tile, other=0.0).to(tl.float32)
@@ -80,11 +86,12 @@ def advance_trace_kernel(
             a_10 = tl.load(decay + b * (4 * N) + 2 * N + n, mask=in_n, other=0.0)
             a_11 = tl.load(decay + b * (4 * N) + 3 * N + n, mask=in_n, other=0.0)
             if BOUNDARY:
+                sum_b += select_product(lam[:, None], re)
                 sum_b += select_product(lam_im[:, None], im)
             new_im = select_product(a_10[:, None], re) + select_product(a_11[:, None], im)
             new = select_product(a[:, None], re) + select_product(a_01[:, None], im)
         else:
-            new = select_product(a[:, None], re)
+            new = a[:, None] * re
 
         p = update + (b * K + k) * (STATE * N)
         if ONE_STEP:

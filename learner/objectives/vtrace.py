@@ -58,7 +58,8 @@ def actor_critic_loss(unroll: PolicyUnroll, distribution: Distribution, batch: B
     )
     values = _select(valid, unroll.baseline)
     log_prob = distribution.log_prob(logits, action)
-    log_rho = _select(valid, (log_prob - distribution.log_prob(mu_logits, action)).detach())
+    log_mu = distribution.log_prob(mu_logits, action)
+    log_rho = _select(valid, (log_prob - log_mu).detach())
 
     vs, pg_advantage = vtrace(
         log_rho,

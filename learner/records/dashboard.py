@@ -71,6 +71,7 @@ LAYOUT: dict[str, dict[str, tuple[str, ...]]] = {
             "perf/time_transfer_ms",
             "perf/time_forward_ms",
             "perf/time_backward_ms",
+            "perf/time_rtrl_ms",
             "perf/time_optimizer_ms",
             "perf/time_publish_ms",
             "perf/time_evaluate_ms",
@@ -83,6 +84,7 @@ _EVALUATION = ("--eval.interval-steps", "1000")
 _RTRL = ("--credit", "rtrl")
 CONDITIONAL: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("rtrl/trace_norm", "rtrl/boundary_grad_frac", "rtrl/trace_breaks"), _RTRL),
+    "perf/time_rtrl_ms": _RTRL,
     "rtrl/staleness_cos": (*_RTRL, "--rtrl.staleness-interval", "50"),
     "rtrl/trace_clips": (*_RTRL, "--rtrl.max-trace-norm", "100.0"),
     **dict.fromkeys(

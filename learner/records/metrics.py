@@ -44,9 +44,12 @@ METRICS: dict[str, MetricSpec] = {
     "charts/updates": MetricSpec("updates", "last", "optimizer steps since the run began"),
     "perf/fps": MetricSpec("frames/s", "last", "emulator frames a second: SPS times frames per agent step"),
     "perf/time_wait_ms": MetricSpec("ms/update", "mean", "the learner waits for a full batch"),
-    "perf/time_transfer_ms": MetricSpec("ms/update", "mean", "a batch is assembled and moved to the device"),
+    "perf/time_transfer_ms": MetricSpec("ms/update", "mean", "a batch is assembled and copied to the device"),
     "perf/time_forward_ms": MetricSpec("ms/update", "mean", "unroll of the policy, V-trace and the loss"),
     "perf/time_backward_ms": MetricSpec("ms/update", "mean", "gradients, the trace update included"),
+    "perf/time_rtrl_ms": MetricSpec(
+        "ms/update", "mean", "traces are looked up, computed anew, bounded and measured"
+    ),
     "perf/time_optimizer_ms": MetricSpec("ms/update", "mean", "gradient clipping and optimizer step"),
     "perf/time_publish_ms": MetricSpec("ms/update", "mean", "weights are handed to the actors"),
     "perf/time_evaluate_ms": MetricSpec("ms/update", "mean", "asking for evaluations; inline, playing them"),
@@ -61,7 +64,7 @@ METRICS: dict[str, MetricSpec] = {
     "lag/policy_version_mean": MetricSpec("updates", "mean", "learner version minus the oldest that acted"),
     "lag/policy_version_max": MetricSpec("updates", "max", "the same, the largest of the window"),
     "queue/rollouts": MetricSpec("rollouts", "mean", "rollouts that wait for the learner"),
-    "queue/wait_ms": MetricSpec("ms", "mean", "age of a rollout when the learner takes it"),
+    "queue/wait_ms": MetricSpec("ms", "mean", "from a rollout's last step until the learner takes it"),
     "rtrl/trace_norm": MetricSpec("1", "mean", "norm of a stream's trace, root mean square over streams"),
     "rtrl/boundary_grad_frac": MetricSpec(
         "1", "mean", "norm of the core gradient's boundary term, which TBPTT lacks, over that of the whole"

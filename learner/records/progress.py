@@ -36,10 +36,13 @@ class ProgressView:
         total_steps: int,
         run_dir: Path,
         title: str,
+        seconds_left: Callable[[], float | None] = lambda: None,
         output: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`total_steps`: agent steps. `output`: standard output if None; a terminal gets the panel."""
+        """`total_steps`: agent steps. `seconds_left`: until the run's time limit, None where it has none.
+        `output`: standard output if None; a terminal gets the panel."""
+        self._seconds_left = seconds_left
         self._total_steps, self._run_dir, self._title, self._clock = total_steps, run_dir, title, clock
         self._step = 0
         self._episodes = 0
@@ -100,7 +103,12 @@ class ProgressView:
     def _progress(self) -> str:
         percent = 100 * self._step / self._total_steps
         remaining = max(0, self._total_steps - self._step)
-        eta = f"{_duration(remaining / self._rate)} left" if self._rate else "time left unknown"
+        by_steps = remaining / self._rate if self._rate else None
+        by_limit = self._seconds_left() if remaining else None
+        known = [seconds for seconds in (by_steps, by_limit) if seconds is not None]
+        eta = f"{_duration(min(known))} left" if known else "time left unknown"
+        if by_limit is not None and by_limit == min(known):
+            eta += " (time limit)"
         return f"{self._step:,} / {self._total_steps:,} steps ({percent:.1f} %), {eta}"
 
     def _fields(self) -> list[tuple[str, str]]:

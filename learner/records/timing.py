@@ -8,33 +8,43 @@ import torch
 
 
 class Stopwatch:
-    """Laps of one update in milliseconds: wall time on a CPU, event times of the stream on a GPU.
+    """Laps of one update in milliseconds: wall time on a CPU, event times of the device's stream on a GPU.
 
-    On a GPU nothing is waited for until `metrics`, which the caller asks for after its own transfer.
+    On a GPU nothing is waited for until `metrics` or `milliseconds`, which the caller asks for after its own
+    transfer. Laps of one name add up.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._on_gpu = device.type == "cuda"
+        self._device = device
         self._marks: list[tuple[str, float | torch.cuda.Event]] = [("", self._mark())]
 
     def _mark(self) -> float | torch.cuda.Event:
-        if not self._on_gpu:
+        if self._device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(
+            torch.cuda.current_stream(self._device)
+        )  # not that of the current device, which may differ
         return event
 
     def lap(self, name: str) -> None:
         """Ends the lap that began at the last call (or at construction)."""
         self._marks.append((name, self._mark()))
 
+    def milliseconds(self) -> float:
+        """Of all laps."""
+        return sum(self._laps().values())
+
     def metrics(self) -> dict[str, float]:
         """`perf/time_NAME_ms` of each lap."""
+        return {f"perf/time_{name}_ms": value for name, value in self._laps().items()}
+
+    def _laps(self) -> dict[str, float]:
         laps: dict[str, float] = {}
         for (_, start), (name, end) in zip(self._marks[:-1], self._marks[1:], strict=True):
             if isinstance(start, float) and isinstance(end, float):
-                laps[f"perf/time_{name}_ms"] = 1e3 * (end - start)
+                laps[name] = laps.get(name, 0.0) + 1e3 * (end - start)
             elif isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
                 end.synchronize()
-                laps[f"perf/time_{name}_ms"] = start.elapsed_time(end)
+                laps[name] = laps.get(name, 0.0) + start.elapsed_time(end)
         return laps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +37,12 @@ def _copy(T: int, columns: slice, part: Tensor) -> Tensor:
     return part[:T, columns].clone()
 
 
+def _to(device: torch.device, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _to(device, item) for name, item in value.items()}
+    return tuple(_to(device, item) for item in value) if isinstance(value, tuple) else value.to(device)
+
+
 class History:
     """The last `rollouts` rollouts of every actor, on the learner's device."""
 
@@ -43,13 +50,32 @@ class History:
         self._rollouts = rollouts
         self._past: dict[int, deque[_Past]] = {}
 
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Every rollout kept, those of an actor oldest first."""
+        return [
+            {field.name: getattr(past, field.name) for field in dataclasses.fields(past)}
+            | {"piece": list(dataclasses.astuple(past.piece))}
+            for rollouts in self._past.values()
+            for past in rollouts
+        ]
+
+    def load_state_dict(self, state: list[dict[str, Any]], device: torch.device) -> None:
+        self._past = {}
+        for saved in state:
+            tensors = {name: value for name, value in saved.items() if name != "piece"}
+            past = _Past(StreamPiece(*saved["piece"]), **_to(device, tensors))
+            self._of(past.piece.actor_id).append(past)
+
+    def _of(self, actor_id: int) -> deque[_Past]:
+        return self._past.setdefault(actor_id, deque(maxlen=self._rollouts))
+
     def append(self, batch: Batch) -> None:
         """Keeps a copy of the batch: its own buffers are used again."""
         T, start = batch.action.shape[0], 0
         for piece in batch.streams:
             columns = slice(start, start + piece.num_streams)
             start += piece.num_streams
-            past = self._past.setdefault(piece.actor_id, deque(maxlen=self._rollouts))
+            past = self._of(piece.actor_id)
             if past and not past[-1].precedes(piece):
                 past.clear()
             past.append(

@@ -49,6 +49,13 @@ class Rtrl:
         self.breaks = 0
         self.clips = 0
 
+    def history_state(self) -> list[Any] | None:
+        return None if self._history is None else self._history.state_dict()
+
+    def load_history(self, state: list[Any] | None) -> None:
+        if self._history is not None and state is not None:
+            self._history.load_state_dict(state, next(self._policy.parameters()).device)
+
     def begin(self, batch: Batch, update: int) -> Step:
         options = self._config.rtrl
         traces, breaks = self.bank.traces(batch.streams)

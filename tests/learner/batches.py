@@ -12,6 +12,7 @@ from actors.policy.distributions import make_distribution
 from configs.schema import Config, EnvConfig, PolicyConfig
 from envs.spec import EnvSpec
 from learner.batcher import Batch, StreamPiece
+from learner.records.timing import Stopwatch
 
 SPEC = EnvSpec(id="test", observation_shape=(3,), observation_dtype="float32", num_actions=4)
 DISTRIBUTION = make_distribution(SPEC)
@@ -66,4 +67,5 @@ def random_batch(
         episodes=[],
         policy_version_min=np.zeros(B, np.int64),
         wait_ms=0.0,
+        copying=Stopwatch(torch.device("cpu")),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -94,13 +95,19 @@ def test_rollouts_that_are_too_old_are_dropped_and_counted() -> None:
 
 
 def test_waiting_is_the_mean_over_a_batchs_rollouts_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([100.0, 101.0, 103.0])
-    monkeypatch.setattr("learner.batcher.time", SimpleNamespace(perf_counter=lambda: next(times)))
-    batcher = _batcher()
-    batcher.add(rollout(0), 0)
-    batcher.add(rollout(1), 0)
-    batch = batcher.next_batch()
-    assert batch is not None and batch.wait_ms == pytest.approx(2500.0)
+    """From when acting ended, on another node perhaps, whose clock may be ahead: never below 0."""
+    monkeypatch.setattr("learner.batcher.time", SimpleNamespace(time=lambda: 103.0))
+    for ends, expected in (((100.0, 101.0), 2500.0), ((100.0, 105.0), 1500.0)):
+        batcher = _batcher()
+        for actor_id, finished_at in enumerate(ends):
+            batcher.add(rollout(actor_id, finished_at=finished_at), 0)
+        batch = batcher.next_batch()
+        assert batch is not None and batch.wait_ms == pytest.approx(expected)
+
+
+def test_a_rollout_knows_when_it_was_finished() -> None:
+    before = time.time()
+    assert before <= rollout(0).finished_at <= time.time()
 
 
 def test_a_rollout_is_as_old_as_the_oldest_weights_that_acted_in_it() -> None:

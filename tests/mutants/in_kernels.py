@@ -10,7 +10,7 @@ MUTANTS = [
     *in_file(
         "kernels/vtrace/reference.py",
         "kernels/test_vtrace.py",
-        ("a step's next value is not discounted", "discounts * next_values - values", "next_values - values"),
+        ("a step's next value is not discounted", "select_product(discounts, next_values)", "next_values"),
         ("c is not clipped", "_clipped(rhos, clip_c) * lambda_", "rhos * lambda_"),
         ("lambda is left out", "_clipped(rhos, clip_c) * lambda_", "_clipped(rhos, clip_c)"),
         ("the advantage has rho's clip", "_clipped(rhos, clip_pg_rho)", "_clipped(rhos, clip_rho)"),
@@ -24,7 +24,7 @@ MUTANTS = [
             "torch.where(continues[t], decays[t] * correction, 0)",
             "decays[t] * correction",
         ),
-        ("rho is its logarithm", "rhos = log_rhos.exp()", "rhos = log_rhos"),
+        ("rho is its logarithm", "clamp(max=MAX_LOG_RHO).exp()", "clamp(max=MAX_LOG_RHO)"),
     ),
     *in_file(
         "kernels/vtrace/triton.py",
@@ -36,17 +36,25 @@ MUTANTS = [
     *in_file(
         "kernels/elstm/reference.py",
         f"{_STREAM}[reference]",
-        ("w_z's trace does not decay", "w_z=a * trace.w_z + zi", "w_z=trace.w_z + zi"),
-        ("W_f's trace has the input gate", "trace.W_f + fi[:, :, None]", "trace.W_f + zi[:, :, None]"),
+        ("w_z's trace does not decay", "w_z=select_product(a, trace.w_z) + zi", "w_z=trace.w_z + zi"),
+        ("W_f's trace has the input gate", "trace.W_f) + fi[:, :, None]", "trace.W_f) + zi[:, :, None]"),
         ("the Jacobian lacks the forget gate's part", "(f + zi * w_z + fi * w_f)", "(f + zi * w_z)"),
-        ("a trace lives through a reset", "a = keep[t] * (f", "a = (f"),
+        (
+            "a trace lives through a reset",
+            ".masked_fill(at[t], 0)\n            states",
+            "\n            states",
+        ),
     ),
     *in_file(
         "kernels/elstm/chunked.py",
         f"{_STREAM}[chunked] kernels/test_elstm_bank.py::test_equals_the_gathered_trace",
-        ("the state lives through a reset", "            c_prev = c_prev * keep[t]", "            pass"),
+        (
+            "the state lives through a reset",
+            "            c_prev = c_prev.masked_fill(at[t], 0)",
+            "            pass",
+        ),
         ("zi has a wrong sign", "value=-1, out=z", "value=1, out=z"),
-        ("the trace lives through a reset", "a[t].mul_(keep[t])", "pass"),
+        ("the trace lives through a reset", "a[t].masked_fill_(at[t], 0)", "pass"),
         ("the adjoint does not decay", "lam.mul_(a[t])", "pass"),
         ("the suffix product stands still", "P.mul_(a[t])", "pass"),
         (
@@ -54,9 +62,13 @@ MUTANTS = [
             "        grad_W += torch.stack(",
             "        grad_W -= torch.stack(",
         ),
-        ("the boundary term of banked vectors is lost", "gradient.addcmul_(lam[:, None], vectors)", "pass"),
+        (
+            "the boundary term of banked vectors is lost",
+            "gradient += select_product(lam[:, None], vectors)",
+            "pass",
+        ),
         ("vectors of the bank stay as they were", "s.index_copy_(0, rows, advanced)", "pass"),
-        ("banked vectors forget their past", "added.addcmul_(P[:, None], vectors)", "added"),
+        ("banked vectors forget their past", "added += select_product(P[:, None], vectors)", "pass"),
         (
             "a bias's trace is counted with the state",
             "added[:, 2:].add_(p[t])",
@@ -74,26 +86,42 @@ MUTANTS = [
         ("fi lacks its closed half", "fi = closed * moved", "fi = moved"),
         ("a state of a neighbouring stream is read", "(row - B) * N + n", "(row - 1) * N + n"),
         ("b_f's trace is b_z's", "q_b_f += p_f", "q_b_f += p_z"),
-        ("w_f's boundary term has w_z's trace", "g_w_f += lam * old_w_f", "g_w_f += lam * old_w_z"),
+        (
+            "w_f's boundary term has w_z's trace",
+            "g_w_f += select_product(lam, old_w_f)",
+            "g_w_f += select_product(lam, old_w_z)",
+        ),
         ("the trace lives through a reset", "tl.where(keep, jacobian, 0.0)", "jacobian"),
     ),
     *in_file(
         "kernels/trace/reference.py",
         "kernels/test_trace.py::test_torch_backends_equal_the_formula "
         "kernels/test_trace.py::test_a_recurrent_trace_unit_gets_the_gradient_of_full_backpropagation",
-        ("the Jacobian is transposed", "bijn,bjnd->bind", "bjin,bjnd->bind"),
+        (
+            "the Jacobian is transposed",
+            "decay[..., None], S[:, None]).sum(2)",
+            "decay.transpose(1, 2)[..., None], S[:, None]).sum(2)",
+        ),
         ("two numbers of state do not mix", "before[1 - i])", "before[i])"),
         (
             "row by row, a boundary term is left out",
             "lam_0[b, i, :, None], before[i])",
             "lam_0[b, 0, :, None], before[0])",
         ),
-        ("all at once, the trace does not decay", "S.mul_(decay[:, 0, 0, :, None])", "S"),
+        (
+            "all at once, the trace does not decay",
+            "            S.mul_(decay[:, 0, 0, :, None])\n",
+            "            pass\n",
+        ),
     ),
     *in_file(
         "kernels/trace/triton.py",
         "kernels/test_trace.py::test_triton_is_at_most_twice_as_far_from_float64_as_torch",
-        ("the second half of the boundary term is subtracted", "sum_b += lam_im[", "sum_b -= lam_im["),
+        (
+            "the second half of the boundary term is subtracted",
+            "sum_b += select_product(lam_im",
+            "sum_b -= select_product(lam_im",
+        ),
         ("the Jacobian is symmetric", "(4 * N) + 2 * N + n", "(4 * N) + N + n"),
         ("one share of the batch is counted", "return partial.sum(0)", "return partial[0]"),
         ("steps past the end are added", "in_t = t < T", "in_t = t <= T"),
@@ -113,7 +141,7 @@ MUTANTS = [
         "kernels/cells/elstm.py",
         "kernels/test_cells.py "
         "learner/rtrl/test_controls.py::test_immediate_credit_is_the_derivative_of_one_step",
-        ("acting, the state lives through a reset", "c = keep(reset, x) * state[0]", "c = state[0]"),
+        ("acting, the state lives through a reset", "c = zero_at(reset, state[0])", "c = state[0]"),
         (
             "credit of one step is that of all",
             "c, _ = elstm(flat_x, *self._weights(), before, flat_reset)",
@@ -140,8 +168,8 @@ MUTANTS = [
         ),
         (
             "the stepped cell's memory lives through a reset",
-            "(m_t * h, m_t * c), *weights",
-            "(m_t * h, c), *weights",
+            "zero_at(reset_t, c)), *weights",
+            "c), *weights",
         ),
     ),
 ]

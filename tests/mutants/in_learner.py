@@ -8,9 +8,13 @@ MUTANTS = [
     *in_file(
         "learner/objectives/vtrace.py",
         "learner/objectives/test_loss_by_hand.py learner/objectives/test_vtrace.py",
-        ("the policy gradient goes the wrong way", "policy = -(valid", "policy = (valid"),
-        ("the ratio pi / mu is 1", "log_rho = (log_prob - log_mu)", "log_rho = (log_prob - log_prob)"),
-        ("the ratio is mu / pi", "log_rho = (log_prob - log_mu)", "log_rho = (log_mu - log_prob)"),
+        ("the policy gradient goes the wrong way", "policy = -_select(", "policy = _select("),
+        (
+            "the ratio pi / mu is 1",
+            "log_rho = _select(valid, (log_prob - log_mu)",
+            "log_rho = _select(valid, (log_mu - log_mu)",
+        ),
+        ("the ratio is mu / pi", "(log_prob - log_mu).detach()", "(log_mu - log_prob).detach()"),
         ("lambda is ignored", "lambda_=config.lambda_", "lambda_=1.0"),
         ("rho is not clipped", "clip_rho=config.clip_rho_threshold", "clip_rho=None"),
         ("c has rho's clip", "clip_c=config.clip_c_threshold", "clip_c=config.clip_rho_threshold"),
@@ -37,8 +41,8 @@ MUTANTS = [
         ("entropy is punished", "- config.entropy_cost * entropy", "+ config.entropy_cost * entropy"),
         (
             "rho_mean is of clipped ratios",
-            "rho_mean=(valid * rho)",
-            "rho_mean=(valid * rho.clamp(max=clipped_rho))",
+            "rho_mean=_select(valid, rho)",
+            "rho_mean=_select(valid, rho.clamp(max=clipped_rho))",
         ),
         ("rho_clip_frac asks the wrong clip", "(rho > clipped_rho)", "(rho > clipped_c)"),
         ("c_mean lacks lambda", "c_mean=config.lambda_ * ", "c_mean="),
@@ -107,11 +111,15 @@ MUTANTS = [
             "version - rollout.policy_version_max",
         ),
         ("a lag that is allowed is dropped", "> self._max_policy_lag", ">= self._max_policy_lag"),
-        ("two rollouts of a stream meet in a batch", "or actor_id in chosen", "or actor_id < 0"),
+        (
+            "two rollouts of a stream meet in a batch",
+            "or rollout.actor_id in chosen",
+            "or rollout.actor_id < 0",
+        ),
         (
             "the newest rollouts go first",
-            "for item in self._waiting:",
-            "for item in reversed(self._waiting):",
+            "for rollout in self._waiting:\n            if",
+            "for rollout in reversed(self._waiting):\n            if",
         ),
         (
             "the first previous action is the first action",
@@ -123,7 +131,7 @@ MUTANTS = [
             "for r in rollouts for episode",
             "for r in rollouts[:1] for episode",
         ),
-        ("waiting is told in seconds", "wait_ms = 1e3 *", "wait_ms ="),
+        ("waiting is told in seconds", "1e3 * sum(ages)", "sum(ages)"),
     ),
     *in_file(
         "learner/rtrl/trace_bank.py",
@@ -143,7 +151,7 @@ MUTANTS = [
         ("a broken stream keeps its trace", "fresh += mine", "fresh += []"),
         ("fresh traces are zeros", "mine.index_copy_(0, rows, new)", "mine.index_copy_(0, rows, 0 * new)"),
         ("traces below the bound are scaled up to it", ".clamp(max=1.0)", ""),
-        ("the bound is of each tensor", "for tensor in trace]).sum(0)", "for tensor in trace]).amax(0)"),
+        ("the bound is of each tensor", "for row in rows]).sum(0)", "for row in rows]).amax(0)"),
         ("a saved bank begins anew", "tensor.copy_(value)", "pass"),
     ),
     *in_file(
@@ -185,7 +193,7 @@ MUTANTS = [
         "learner/rtrl/test_boundary_metrics.py",
         ("boundary_grad_frac is ten times too large", "_norm(boundary) /", "10 * _norm(boundary) /"),
         ("trace_norm is a sum over streams", "/ math.sqrt(lam_0[0].shape[0])", "/ 1.0"),
-        ("a norm is a square", "return math.sqrt(sum(", "return (sum("),
+        ("a norm is a square", "return math.hypot(*(", "return sum(x**2 for x in ("),
         ("a cosine is not normalised", "return dot / norms if", "return dot if"),
     ),
     *in_file(
