@@ -6,7 +6,7 @@
     launch.py eval RUN_DIR [--episodes N] [--sampled] [--held-out] [--seed S] [--json FILE]
     launch.py enjoy RUN_DIR [--out FILE] [--episodes N] [--sampled] [--wandb]   a video of it at play
     launch.py experiment NAME [--seeds S ...]         all arms of a comparison, to a table and a figure
-    launch.py bench [PRESET] [--json FILE] [--seconds S]   the bottleneck on this machine
+    launch.py bench [PRESET] [--json FILE] [--seconds S]   two minutes: the bottleneck here, what to change
     launch.py plot RUN_DIR ... [--out DIR] [--metric NAME] [--by FIELD ...]   curves, throughput, lag, traces
     launch.py dashboard [--entity E] [--project P] [--url URL] [--dry-run]   a W&B workspace of every metric
     launch.py doctor [--json FILE]                    what is installed, which suites can run

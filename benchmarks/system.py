@@ -1,16 +1,13 @@
 """`launch.py bench`: the whole system against the ceiling of its own parts, in one run on one machine.
 
-Each part is measured alone, in agent steps a second, once with a thread on every core and once with one
-thread, whose rate is multiplied by the cores; the better of the two counts:
+The real system (`train`, all parts) is started once and watched in windows; between them it stands still,
+and each part is measured alone, in agent steps a second: env, inference, learner (benchmarks/parts.py). So
+parts and system alternate, and a machine that is slow for a while is slow for all of them. Reported are
+medians and their spread.
 
-    env        the actors' vector env, random actions
-    inference  `LocalInference.step` on E slots
-    learner    `Learner.update` on a batch that is at hand
-
-The ceiling is what the same cores could do if they did nothing else: on a CPU all three share them, so
+The ceiling is what the same cores could do if they did nothing else: on a CPU all three parts share them, so
 1 / (1/env + 1/inference + 1/learner); with a GPU the learner runs beside the other two, so the smaller
-of learner and 1 / (1/env + 1/inference). Then the real system runs (`train`, all parts) and is compared.
-Parts and system are measured alternately, and medians are reported: on a shared machine that is fairer.
+of learner and 1 / (1/env + 1/inference).
 """
 
 from __future__ import annotations
@@ -18,189 +15,157 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import statistics
-import tempfile
 import time
-from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
-from actors.collect import make_collector
-from actors.fleet.cluster import ray_session
-from actors.fleet.fleet import make_fleet
-from actors.inference import LocalInference
-from actors.policy import Policy
+from benchmarks import verdict
 from benchmarks.machine import header
+from benchmarks.parts import Part, make_parts
+from benchmarks.watched import Window, run_watched
 from configs.machine import available_cores
 from configs.presets import preset
-from configs.schema import Config
-from envs.make import check_env, env_spec, make_vec
-from learner.batcher import Batcher
-from learner.learner import Learner, resolve_device, seed_everything
-from learner.loop import StopFlag, TrainLoop
-from learner.publish import LocalPublisher, make_publisher
+from configs.schema import Config, ConfigError
+from envs.make import check_env
+from learner.learner import resolve_device, seed_everything
 
 DEFAULT_PRESET = "atari_breakout_rtrl_bench"
-CORES = available_cores()
-WARM_UP_S = 10.0
-"""Of the whole system: workers start, kernels are chosen, queues fill."""
+PART_S = 1.5
+WINDOW_S = 5.0
+MIN_ROUNDS = 3
+"""Fewer tell no spread."""
 
 
-def env_rate(config: Config, seconds: float) -> float:
-    native = config.env.id.startswith("ALE/")
-    threads = torch.get_num_threads()
-    env = make_vec(dataclasses.replace(config.env, num_threads=threads) if native else config.env)
-    env.reset(seed=1)
-    rng = np.random.default_rng(1)
-    rate = _rate(
-        lambda: env.step(rng.integers(env.spec.num_actions, size=env.num_envs)), env.num_envs, seconds
-    )
-    env.close()
-    return rate
+class Measurement:
+    """One round is a window of the system, then each part once."""
 
-
-def inference_rate(config: Config, seconds: float) -> float:
-    env = make_vec(config.env)
-    inference = LocalInference(Policy(env.spec, config.policy), None, seed=1)
-    slots = env.num_envs
-    observation, reset = env.reset(seed=1), np.zeros(slots, np.bool_)
-    reward, action = np.zeros(slots, np.float32), np.zeros(slots, np.int64)
-    state = inference.initial_state(slots)
-    rate = _rate(lambda: inference.step(observation, reward, reset, state, action), slots, seconds)
-    env.close()
-    return rate
-
-
-def learner_rate(config: Config, seconds: float) -> float:
-    """Updates on one real batch, again and again (its streams break each time, which costs a little more)."""
-    device = resolve_device(config.device)
-    publisher = LocalPublisher()
-    spec = env_spec(config.env)
-    learner = Learner(Policy(spec, config.policy), config, device)
-    publisher.publish(learner.policy, 0)
-    batcher = Batcher(config, device)
-    for actor_id in range(config.batch_size // config.env.num_envs):
-        collector = make_collector(config, publisher.source, actor_id, incarnation=actor_id)
-        batcher.add(collector.collect(), 0)
-        collector.close()
-    batch = batcher.next_batch()
-    assert batch is not None
-    return _rate(lambda: learner.update(batch), config.steps_per_update, seconds)
-
-
-def _rate(call: Callable[[], object], steps: int, seconds: float) -> float:
-    """Steps a second; the first tenth of the time warms up and does not count."""
-    until = time.perf_counter() + 0.1 * seconds
-    while time.perf_counter() < until:
-        call()
-    calls, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        call()
-        calls += 1
-    return steps * calls / (time.perf_counter() - start)
-
-
-class _SteadyState:
-    """A sink that notes when the learner was where, to leave out the warm-up."""
-
-    errors = 0
-
-    def __init__(self, stop: StopFlag, seconds: float) -> None:
-        self._stop, self._seconds = stop, seconds
+    def __init__(self, config: Config, seconds: float) -> None:
         self._began = time.monotonic()
-        self._first: tuple[float, int] | None = None
-        self.rate = 0.0
+        self._seconds = seconds
+        self.config = config
+        self.windows: list[Window] = []
+        self.rates: dict[str, list[float]] = {"env": [], "inference": [], "learner": [], "system": []}
+        self._parts: dict[str, Part] = {}
 
-    def write(self, global_step: int, metrics: Mapping[str, float]) -> None:
-        now = time.monotonic()
-        if self._first is None:
-            if now - self._began >= WARM_UP_S:
-                self._first = (now, global_step)
-        elif now - self._first[0] >= self._seconds:
-            self.rate = (global_step - self._first[1]) / (now - self._first[0])
-            self._stop.reason = "measured"
+    def say(self, text: str) -> None:
+        print(f"{time.monotonic() - self._began:4.0f} s  {text}", flush=True)
 
-    def close(self, exit_code: int = 0) -> None: ...
+    def run(self) -> None:
+        seed_everything(self.config.seed)
+        device = resolve_device(self.config.device)
+        with ExitStack() as stack:
+            self.say(f"{self.config.preset}: each part alone, on one thread a core and on one for all")
+            for name, candidates in make_parts(self.config, device, stack):
+                rates = {part.rate(PART_S): part for part in candidates}
+                self._parts[name] = rates[max(rates)]
+                self.say(
+                    f"  {name}: {max(rates):,.0f} agent steps/s with {self._parts[name].threads} threads"
+                )
+            actors = "" if self.config.runtime == "inline" else f", {self.config.num_actors} actors in Ray"
+            self.say(f"the whole system starts{actors}; then windows of it and of its parts in turn")
+            self._system_threads()
+            run_watched(self.config, WINDOW_S, self._after)
 
+    def _system_threads(self) -> None:
+        torch.set_num_threads(self.config.learner_threads or available_cores())
 
-def system_rate(config: Config, seconds: float) -> float:
-    """The training loop with its actors, as `train` runs it, without W&B and files of metrics."""
-    config = dataclasses.replace(config, log_interval_s=0.2)
-    device, spec, stop = resolve_device(config.device), env_spec(config.env), StopFlag()
-    sink = _SteadyState(stop, seconds)
-    learner = Learner(Policy(spec, config.policy), config, device)
-    with ExitStack() as stack:
-        if config.runtime == "ray":
-            stack.enter_context(ray_session(config.ray, config.num_actors))
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        publisher = make_publisher(config.runtime)
-        stack.callback(publisher.close)
-        publisher.publish(learner.policy, 0)
-        fleet = make_fleet(config, publisher.source)
-        stack.callback(fleet.close)
-        options = {"frames_per_step": spec.frames_per_step, "stop": stop}
-        TrainLoop(config, learner, fleet, publisher, sink, Path(folder), **options).run()
-    return sink.rate
-
-
-def _on_all_cores(
-    part: Callable[[Config, float], float], config: Config, seconds: float, threads: int
-) -> float:
-    torch.set_num_threads(threads)
-    gpu_learner = part is learner_rate and resolve_device(config.device).type == "cuda"
-    return part(config, seconds) * (1 if gpu_learner else CORES / threads)
+    def _after(self, window: Window) -> bool:
+        self.windows.append(window)
+        self.rates["system"].append(window.steps / window.seconds)
+        for name, part in self._parts.items():
+            self.rates[name].append(part.rate(PART_S))
+        self._system_threads()
+        last = {name: values[-1] for name, values in self.rates.items()}
+        self.say(
+            f"round {len(self.windows)}: system {last['system']:,.0f}, env {last['env']:,.0f}, "
+            f"inference {last['inference']:,.0f}, learner {last['learner']:,.0f} agent steps/s"
+        )
+        spent = time.monotonic() - self._began
+        return len(self.windows) < MIN_ROUNDS or spent < self._seconds
 
 
-def measure(config: Config, seconds: float, repeats: int) -> dict[str, object]:
+def measure(config: Config, seconds: float) -> dict[str, Any]:
     """Everything that `bench --json` writes. Raises EnvError or ConfigError for a config that cannot run."""
     check_env(config.env)
-    parts = {"env": env_rate, "inference": inference_rate, "learner": learner_rate}
-    rates: dict[str, list[float]] = {name: [] for name in (*parts, "system")}
-    for _ in range(repeats):
-        seed_everything(config.seed)
-        for name, part in parts.items():
-            rates[name].append(max(_on_all_cores(part, config, seconds, threads) for threads in {1, CORES}))
-        torch.set_num_threads(config.learner_threads or CORES)
-        rates["system"].append(system_rate(config, 2 * seconds))
-    median = {name: statistics.median(values) for name, values in rates.items()}
-    acting = 1 / (1 / median["env"] + 1 / median["inference"])
+    verdict.interval([0.0])  # without scipy, now and not at the end
+    measurement = Measurement(config, seconds)
+    measurement.run()
+    rates, cores = measurement.rates, available_cores()
     on_gpu = resolve_device(config.device).type == "cuda"
-    ceiling = min(acting, median["learner"]) if on_gpu else 1 / (1 / acting + 1 / median["learner"])
-    cost = {name: 1e6 / median[name] for name in parts}
-    cost["everything else"] = max(0.0, 1e6 / median["system"] - 1e6 / ceiling)
+    rounds = [dict(zip(rates, values, strict=True)) for values in zip(*rates.values(), strict=True)]
+    ceilings = [verdict.ceiling(one, on_gpu) for one in rounds]
+    series = {name: rates[name] for name in rates} | {
+        "ceiling": ceilings,
+        "ratio": [one["system"] / top for one, top in zip(rounds, ceilings, strict=True)],
+    }
+    middle = {name: verdict.median(values) for name, values in series.items()}
+    use = verdict.Use.of(measurement.windows)
     return {
-        "ceiling_sps": ceiling,
-        "system_sps": median["system"],
-        "ratio": median["system"] / ceiling,
-        "bottleneck": max(cost, key=lambda name: cost[name]),
-        "env_sps": median["env"],
-        "inference_sps": median["inference"],
-        "learner_sps": median["learner"],
-        "microseconds_per_step": cost,
-        "all_rates": rates,
+        "ceiling_sps": middle["ceiling"],
+        "system_sps": middle["system"],
+        "ratio": middle["ratio"],
+        "bottleneck": verdict.bottleneck(use, cores, config.runtime == "inline"),
+        "change": verdict.advice(config, use, middle, cores, on_gpu),
+        "env_sps": middle["env"],
+        "inference_sps": middle["inference"],
+        "learner_sps": middle["learner"],
+        "intervals": {name: verdict.interval(values) for name, values in series.items()},
+        "learner_waited": use.waited,
+        "cpu_seconds": {group: sum(w.cpu_s[group] for w in measurement.windows) for group in use.cores},
+        "cores_used": use.cores,
+        "cpu_microseconds_per_step": use.us_per_step,
+        "all_rates": series,
         "config": json.loads(config.to_json()),
         "machine": header(),
     }
 
 
+def report(result: dict[str, Any]) -> str:
+    """The same for people."""
+    intervals, used = result["intervals"], result["cores_used"]
+    lines = []
+    for label, name in (
+        ("env alone", "env"),
+        ("inference alone", "inference"),
+        ("learner alone", "learner"),
+        ("ceiling", "ceiling"),
+        ("whole system", "system"),
+    ):
+        low, high = intervals[name]
+        lines.append(f"{label:18}{result[name + '_sps']:>10,.0f} agent steps/s  [{low:,.0f}, {high:,.0f}]")
+    low, high = intervals["ratio"]
+    rounds = len(result["all_rates"]["system"])
+    lines[-1] += f"\n{'':18}{result['ratio']:>10.2f} of the ceiling [{low:.2f}, {high:.2f}]"
+    cpu = ", ".join(f"{group} {seconds:.1f}" for group, seconds in result["cpu_seconds"].items())
+    shares = ", ".join(f"{group} {cores:.2f}" for group, cores in used.items())
+    lines += [
+        f"medians of {rounds} rounds, with {verdict.CONFIDENCE:.0%} bootstrap intervals",
+        f"CPU seconds: {cpu}; that is, in cores of {available_cores()}: {shares}",
+        f"the learner waited for rollouts {result['learner_waited']:.0%} of the time",
+        f"bottleneck: {result['bottleneck']}. To go faster: {result['change']}",
+    ]
+    if used["others"] > 0.2:
+        lines.append("Other programs were at work: all this is of a machine that was shared")
+    return "\n".join(lines)
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="launch.py bench", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("preset", nargs="?", default=DEFAULT_PRESET)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each part; twice that for the system")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--seconds", type=float, default=120.0, help=f"for all of it, but at least {MIN_ROUNDS} rounds"
+    )
     parser.add_argument("--runtime", choices=["ray", "inline"], default="ray")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args(arguments)
+    if options.seconds <= 0:
+        raise ConfigError(f"--seconds {options.seconds:g}: must be positive")
     config = dataclasses.replace(preset(options.preset), runtime=options.runtime, total_steps=10**12)
-    result = measure(dataclasses.replace(config, time_limit_s=None), options.seconds, options.repeats)
-    for name in ("env", "inference", "learner"):
-        print(f"{name + ' alone':18}{result[name + '_sps']:>10,.0f} agent steps/s")
-    print(f"{'ceiling':18}{result['ceiling_sps']:>10,.0f}")
-    print(f"{'whole system':18}{result['system_sps']:>10,.0f}  = {result['ratio']:.2f} of the ceiling")
-    print(f"bottleneck: {result['bottleneck']}")
+    result = measure(dataclasses.replace(config, time_limit_s=None), options.seconds)
+    print(report(result))
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
     return 0

@@ -1,0 +1,169 @@
+"""A training run that is looked at in windows, and that stands still in between.
+
+The loop asks its source for rollouts; here it asks through `Watched`, which opens and closes windows at the
+ends of updates. Between two windows it keeps the loop waiting: no rollout is taken, the actors stop by
+themselves (back-pressure), and something else can be measured. So one start serves many repeats.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from numpy.typing import NDArray
+
+from actors.fleet.cluster import ray_session
+from actors.fleet.fleet import Fleet, make_fleet
+from actors.policy import Policy
+from actors.rollout import Rollout
+from configs.schema import Config
+from envs.make import env_spec
+from learner.learner import Learner, resolve_device
+from learner.loop import StopFlag, TrainLoop
+from learner.publish import make_publisher
+
+SETTLE_S = 1.5
+"""After a stand-still: the rollouts that were ready are used up, and the caches are warm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one look at the running system saw."""
+
+    seconds: float
+    steps: int
+    """Agent steps that the learner learned from."""
+    waited_s: float
+    """Of `seconds`: the learner had nothing to learn from; inline, the actors were at work."""
+    cpu_s: dict[str, float]
+    """CPU seconds by group of processes: `learner` (this one), `actors` (with their engines), `Ray`, and
+    `others`, which are not of this run."""
+
+
+class Watched:
+    """A source of rollouts for TrainLoop: a fleet's, in windows of `seconds`."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        learner: Learner,
+        stop: StopFlag,
+        seconds: float,
+        between: Callable[[Window], bool],
+    ) -> None:
+        """`between` is called after each window, while the system stands still; False ends the run."""
+        self._fleet, self._learner, self._stop = fleet, learner, stop
+        self._seconds, self._between = seconds, between
+        self._backlog = learner.config.num_actors * learner.config.ray.rollouts_in_flight
+        self._step = learner.global_step
+        self._settle()
+
+    def _settle(self) -> None:
+        self._opened: tuple[float, int, dict[int, tuple[str, float]], float] | None = None
+        self._taken, self._waited, self._since = 0, 0.0, time.perf_counter()
+
+    @property
+    def counters(self) -> Any:
+        return self._fleet.counters
+
+    def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None:
+        if self._learner.global_step != self._step:
+            self._step = self._learner.global_step
+            self._after_an_update()
+            if self._stop.reason is not None:
+                return None
+        start = time.perf_counter()
+        rollout = self._fleet.next_rollout(timeout_s, skip)
+        self._waited += time.perf_counter() - start
+        self._taken += rollout is not None
+        return rollout
+
+    def _after_an_update(self) -> None:
+        now = time.perf_counter()
+        if self._opened is None:
+            if self._taken >= self._backlog and now - self._since >= SETTLE_S:
+                self._waited = 0.0
+                self._opened = now, self._step, cpu_seconds(), machine_seconds()
+            return
+        since, step, cpu, machine = self._opened
+        if now - since < self._seconds:
+            return
+        used = spent(cpu, cpu_seconds())
+        used["others"] = max(0.0, machine_seconds() - machine - sum(used.values()))
+        window = Window(now - since, self._step - step, self._waited, used)
+        if self._between(window):
+            self._settle()
+        else:
+            self._stop.reason = "measured"
+
+    def state_dict(self) -> dict[str, NDArray[Any]] | None:
+        return None  # nobody goes on with this run
+
+    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
+        raise ValueError("a measured run is not resumed")
+
+
+def cpu_seconds() -> dict[int, tuple[str, float]]:
+    """Group and CPU seconds so far of this process and of all below it, by process id."""
+    root = psutil.Process()
+    found = {root.pid: ("learner", sum(root.cpu_times()[:2]))}
+    for child in root.children(recursive=True):
+        try:
+            names = [one.name() for one in (child, *child.parents()) if one.pid != root.pid]
+            actor = any(name.startswith("ray::RolloutW") for name in names)
+            ray = any(name.startswith(("raylet", "gcs_server", "ray::")) for name in names)
+            group = "Ray" if ray and not actor else "actors"
+            found[child.pid] = (group, sum(child.cpu_times()[:2]))
+        except psutil.NoSuchProcess:  # ended meanwhile
+            continue
+    return found
+
+
+def spent(
+    before: Mapping[int, tuple[str, float]], after: Mapping[int, tuple[str, float]]
+) -> dict[str, float]:
+    """CPU seconds by group between two looks. Those of a process that ended in between are lost."""
+    groups: dict[str, float] = {}
+    for pid, (group, seconds) in after.items():
+        groups[group] = groups.get(group, 0.0) + seconds - before.get(pid, (group, 0.0))[1]
+    return groups
+
+
+def machine_seconds() -> float:
+    """CPU seconds so far of everything on this machine."""
+    times: Any = psutil.cpu_times()
+    return times.user + times.nice + times.system + times.irq + times.softirq + times.steal
+
+
+class _Nowhere:
+    """The sink of a run that leaves nothing."""
+
+    errors = 0
+
+    def write(self, global_step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def close(self, exit_code: int = 0) -> None: ...
+
+
+def run_watched(config: Config, seconds: float, between: Callable[[Window], bool]) -> None:
+    """Trains as `train` does, without W&B and files of metrics, until `between` has seen enough windows."""
+    spec, stop = env_spec(config.env), StopFlag()
+    learner = Learner(Policy(spec, config.policy), config, resolve_device(config.device))
+    with ExitStack() as stack:
+        if config.runtime == "ray":
+            stack.enter_context(ray_session(config.ray, config.num_actors))
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        publisher = make_publisher(config.runtime)
+        stack.callback(publisher.close)
+        publisher.publish(learner.policy, 0)
+        fleet = make_fleet(config, publisher.source)
+        stack.callback(fleet.close)
+        source = Watched(fleet, learner, stop, seconds, between)
+        options = {"frames_per_step": spec.frames_per_step, "stop": stop}
+        TrainLoop(config, learner, source, publisher, _Nowhere(), Path(folder), **options).run()
