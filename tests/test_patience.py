@@ -1,6 +1,7 @@
 """No test depends on the machine's being fast, or alone: waits are patient, and for conditions.
 
-A checker over the tests' own source, which also runs on planted files in which it must find the fault.
+A checker over the tests' own source: here it must find the fault in planted files, and tests/test_tree.py
+holds the tests to it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import pytest
 
 from tests.integration.cli import PATIENCE_S
 
-TESTS = Path(__file__).resolve().parent
 PATIENT = ("communicate", "finished", "join", "result", "run", "wait", "wait_procs", "wait_until", "urlopen")
 """Calls that fail when a time is over. `next_rollout` and the like only look again."""
 SLEEPERS = {
@@ -69,10 +69,6 @@ def impatience(root: Path) -> list[str]:
                     if (limit := _number(right)) is not None and limit < PATIENCE_S:
                         faults.append(f"{file}:{node.lineno}: a deadline of {limit:g} s: use wait_until")
     return faults
-
-
-def test_every_wait_is_patient_and_for_a_condition() -> None:
-    assert impatience(TESTS) == []
 
 
 @pytest.mark.parametrize(

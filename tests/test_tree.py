@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_patience import impatience
+
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LINES = 300
 UNDER = ("actors", "benchmarks", "configs", "docker", "envs", "experiments", "kernels", "learner")
@@ -52,6 +54,10 @@ def test_files_stay_short(tmp_path: Path) -> None:
     assert long_files(ROOT) == []
     plant(tmp_path, {"envs/short.py": "x = 1\n" * MAX_LINES, "envs/long.py": "x = 1\n" * (MAX_LINES + 1)})
     assert long_files(tmp_path) == ["envs/long.py: 301 lines"]
+
+
+def test_every_wait_of_a_test_is_patient_and_for_a_condition() -> None:
+    assert impatience(ROOT / "tests") == []
 
 
 def test_no_file_names_a_machine_or_a_registry() -> None:

@@ -70,7 +70,7 @@ def submit(tmp_path: Path) -> Callable[..., list[str]]:
             "SLURM_JOB_NUM_NODES": "1",
         }
         script = ["bash", str(ROOT / "cluster" / "train.sbatch"), *words]
-        done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=100)
+        done = subprocess.run(script, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return asked.read_text().splitlines()
 

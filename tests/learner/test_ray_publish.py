@@ -21,7 +21,7 @@ from envs.make import env_spec
 from learner.publish import PublishError, RayPublisher
 from tests.integration.cli import wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.ray
 NO_SPILLING = "RAY_local_fs_capacity_threshold"
 """Ray's bound on how full a disk may be before it refuses objects that do not fit into memory."""
 
@@ -91,7 +91,7 @@ def test_actors_that_start_while_the_board_has_lost_everything_have_weights(clus
             taken.extend([] if rollout is None else [rollout])
             return len(taken) >= count
 
-        wait_until(enough, timeout_s=120.0)
+        wait_until(enough)
         return taken
 
     try:
