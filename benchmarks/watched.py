@@ -49,6 +49,9 @@ class Window:
 class Watched:
     """A source of rollouts for TrainLoop: a fleet's, in windows of `seconds`."""
 
+    resumable = False
+    """Nobody goes on with this run."""
+
     def __init__(
         self,
         fleet: Fleet,
@@ -103,7 +106,7 @@ class Watched:
             self._stop.reason = "measured"
 
     def state_dict(self) -> dict[str, NDArray[Any]] | None:
-        return None  # nobody goes on with this run
+        return None
 
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
         raise ValueError("a measured run is not resumed")

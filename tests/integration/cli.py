@@ -66,8 +66,11 @@ def leavings(temporary: Path) -> set[str]:
 
 
 def named_shared_memory(process: psutil.Process) -> list[str]:
-    """Segments that a process uses and that would outlive it if it were killed now."""
-    lines = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+    """Segments that a process uses and that would outlive it if it were killed now: none, if it has ended."""
+    try:
+        lines = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
     return [line for line in lines if "/dev/shm/" in line and not line.endswith("(deleted)")]
 
 
