@@ -7,7 +7,16 @@ import pytest
 from scipy import stats
 
 from configs.schema import EnvConfig, ProcgenConfig
-from envs.scores import SCORE_SUITES, aggregate, level_of, normalise, score_matrix, score_table, suite_for
+from envs.scores import (
+    AGGREGATES,
+    SCORE_SUITES,
+    aggregate,
+    level_of,
+    normalise,
+    score_matrix,
+    score_table,
+    suite_for,
+)
 from envs.suites.atari import _ROMS
 from envs.suites.dmlab.levels import TASK_SETS
 from tests.envs.suites.impala_returns import ATARI57, DMLAB30
@@ -152,3 +161,9 @@ def test_unknown_names_and_returns_that_are_not_numbers_are_refused() -> None:
 def test_easy_and_hard_procgen_differ() -> None:
     assert normalise("procgen-easy", {"chaser": 6.75}) == {"chaser": 50.0}
     assert normalise("procgen-hard", {"chaser": 7.35}) == {"chaser": 50.0}
+
+
+def test_the_median_over_several_runs_is_that_of_the_levels_means() -> None:
+    runs = [{"pong": 0.0, "qbert": 10.0, "breakout": 100.0}, {"pong": 100.0, "qbert": 20.0, "breakout": 0.0}]
+    matrix = score_matrix("atari57", runs, partial=True)
+    assert AGGREGATES["atari57"]["median"](matrix) == 50.0  # of 50, 15 and 50; of all six scores it is 15

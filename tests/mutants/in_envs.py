@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from tests.mutants.mutant import in_file
 
+_ATARI = "envs/suites/test_atari.py"
+
 MUTANTS = [
     *in_file(
         "envs/suites/atari.py",
-        "envs/suites/test_atari.py",
+        f"{_ATARI}::test_an_earned_life_ends_nothing "
+        f"{_ATARI}::test_a_new_game_with_fewer_lives_is_no_lost_life "
+        f"{_ATARI}::test_options_reach_the_emulator "
+        f"{_ATARI}::test_the_frame_cap_truncates_and_does_not_terminate "
+        f"{_ATARI}::test_rewards_are_not_clipped "
+        f"{_ATARI}::test_seeds_decide_the_games_and_slots_differ "
+        f"{_ATARI}::test_fire_follows_a_lost_life_in_games_that_wait_for_it_and_in_no_other "
+        f"{_ATARI}::test_a_life_is_lost_where_the_emulators_counter_falls[ALE/Breakout-v5]",
         ("a gained life ends an episode", "lives < self._lives", "lives != self._lives"),
         ("a new game with fewer lives ends an episode", " & ~game_over & ~self._over", " & ~game_over"),
         ("a lost life ends the game", "truncated, game_over\n", "truncated, terminated | truncated\n"),
@@ -53,7 +62,7 @@ MUTANTS = [
     ),
     *in_file(
         "envs/suites/memory/array_env.py",
-        "envs/suites/test_memory.py envs/suites/test_counting.py envs/test_vec_contract.py",
+        "envs/suites/test_memory.py envs/suites/test_counting.py envs/suites/test_cartpole.py",
         ("the dummy step earns a reward", "            reward[fresh] = 0.0\n", ""),
         ("both flags are up", "        truncated &= ~terminated\n", ""),
         ("the state lacks its randomness", ', "random": (self._random, "state")}', "}"),

@@ -178,6 +178,14 @@ def test_score_of_a_game_counts_what_is_earned_on_a_lost_life() -> None:
     assert earned_on_lost_life == 10.0
 
 
+def test_an_earned_life_ends_nothing() -> None:
+    env = build("ALE/Breakout-v5", 2, noop_max=0, life_loss_ends_episode=True)
+    env.reset(0)
+    env._lives -= [1, 0]  # as if the first game had earned one with the step to come
+    step = env.step(np.zeros(2, np.int64))
+    assert not (step.terminated | step.truncated | step.game_over).any()
+
+
 def test_a_new_game_with_fewer_lives_is_no_lost_life() -> None:
     env = build("ALE/Breakout-v5", 1, noop_max=0, max_episode_frames=40, life_loss_ends_episode=True)
     env.reset(0)
