@@ -133,7 +133,7 @@ def test_a_resumed_collector_goes_on_as_if_nothing_had_happened() -> None:
     resumed.load_state_dict(state)
     for _ in range(4):
         expected, found = collector.collect(), resumed.collect()
-        for name in Rollout.__dataclass_fields__:
+        for name in Rollout.__dataclass_fields__.keys() - {"finished_at"}:
             np.testing.assert_equal(getattr(found, name), getattr(expected, name))
 
 

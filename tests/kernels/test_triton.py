@@ -188,6 +188,7 @@ def test_vtrace_is_at_most_twice_as_far_from_float64_as_the_reference(poison, T,
 def test_vtrace_cuts_by_selection_and_hides_no_nan():
     inputs = as_float32(random_vtrace(5, 2, seed=1), DEVICE)
     inputs["continues"][:] = True
+    inputs["discounts"][:] = 0.95  # nothing comes back from a terminal state, whose discount is 0
     inputs["continues"][1, 0] = False
     inputs["log_rhos"][2, 0] = math.inf  # the dummy after the cut
     inputs["log_rhos"][3, 1] = math.nan  # a real step
