@@ -67,7 +67,7 @@ class DmlabConfig:
     """The `dmlab/...` levels of DeepMind Lab. The defaults are IMPALA's."""
 
     width: int = 96
-    """Pixels"""
+    """Pixels; multiples of 4"""
     height: int = 72
     action_repeat: int = 4
     """Frames, at 60 a second, that one action is held for."""
@@ -79,6 +79,12 @@ class DmlabConfig:
     """For evaluation: allow levels that must not be trained on, and draw maps from seeds set apart."""
     level_cache: str | None = None
     """A folder that keeps compiled maps, shared by all actors that see it; None compiles every map anew."""
+    num_maps: int = 0
+    """Training draws its episodes' seeds, and so their maps, from a set of this size, the same in every run.
+    0: each seed is new, and a level cache of little use. What evaluation holds out is not in the set."""
+    reset_ahead: bool | None = None
+    """From a slot's second episode on, a second engine (200 to 400 MB) starts the next one while the first
+    plays: no slot then waits for the map of another. None: where an actor has several slots."""
     dataset_path: str | None = None
     """A folder of images that some psychlab levels show; `dummy` makes the engine invent some."""
     extra_observations: str = ""
@@ -86,9 +92,13 @@ class DmlabConfig:
     VEL.TRANS and VEL.ROT (velocities), DEBUG.POS.TRANS, ...: envs/suites/dmlab/observations.py has all."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "height", "action_repeat"):
+        for name in ("width", "height"):
             value = getattr(self, name)
-            require(value >= 1, f"env.dmlab.{name}", value, "needs at least 1")
+            require(value >= 4 and value % 4 == 0, f"env.dmlab.{name}", value, "needs a multiple of 4")
+        name = "env.dmlab.action_repeat"
+        require(self.action_repeat >= 1, name, self.action_repeat, "needs at least 1")
+        name = "env.dmlab.num_maps"
+        require(0 <= self.num_maps < 2**31 - 1, name, self.num_maps, "needs 0 (all) to 2**31 - 2")
         for name in ("level_cache", "dataset_path"):
             value = getattr(self, name)
             require(
@@ -179,7 +189,7 @@ class EnvConfig:
     num_envs: int = 1
     """Env slots E that one actor steps together. One slot of one actor life is one stream."""
     num_threads: int = 1
-    """Threads that one actor may use to step its slots (native vector envs only)."""
+    """Threads that one actor may use to step its slots (native vector envs), or to render one (dmlab)."""
     max_episode_frames: int = 108_000
     """Atari: emulator frames after which an episode is truncated (108000 = 30 minutes at 60 Hz)."""
     sticky_actions: float = 0.0

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from configs.atari import atari, atari_bench, atari_cpu
 from configs.cartpole import cartpole
-from configs.dmlab import dmlab, dmlab30
+from configs.dmlab import dmlab, dmlab30, dmlab_cpu
 from configs.memory import memory
 from configs.memory_suites import TASK_SUITES, mujoco
 from configs.procgen import procgen, procgen_cpu
@@ -17,7 +17,7 @@ from configs.variants import VARIANTS
 _ARM = "|".join(VARIANTS)
 _ATARI = re.compile(rf"atari_(?P<game>[a-z][a-z0-9_]*?)_(?P<arm>{_ARM})(?P<size>_cpu|_bench)?")
 _CARTPOLE = re.compile(rf"cartpole_(?P<full>full_)?(?P<arm>{_ARM})")
-_DMLAB = re.compile(rf"dmlab_(?P<level>[a-z][a-z0-9_]*?)_(?P<arm>{_ARM})")
+_DMLAB = re.compile(rf"dmlab_(?P<level>[a-z][a-z0-9_]*?)_(?P<arm>{_ARM})(?P<size>_cpu)?")
 _DMLAB30 = re.compile(rf"dmlab30_(?P<arm>{_ARM})")
 _MEMORY = re.compile(rf"memory_(?P<arm>{_ARM})")
 _MUJOCO = re.compile(rf"mujoco_(?P<body>[a-z][a-z0-9_]*?)_(?P<shown>[pv])_(?P<arm>{_ARM})")
@@ -31,7 +31,7 @@ def preset_patterns() -> list[str]:
     return [
         f"atari_<game>_{arms}[_cpu|_bench]",
         f"cartpole_[full_]{arms}",
-        f"dmlab_<level>_{arms}",
+        f"dmlab_<level>_{arms}[_cpu]",
         f"dmlab30_{arms}",
         f"memory_{arms}",
         f"mujoco_<body>_{{p,v}}_{arms}",
@@ -48,7 +48,7 @@ def preset(name: str) -> Config:
     if match := _CARTPOLE.fullmatch(name):
         return cartpole(match["arm"], "cartpole/full" if match["full"] else "cartpole/masked")
     if match := _DMLAB.fullmatch(name):
-        return dmlab(match["level"], match["arm"])
+        return (dmlab_cpu if match["size"] else dmlab)(match["level"], match["arm"])
     if match := _DMLAB30.fullmatch(name):
         return dmlab30(match["arm"])
     if match := _MEMORY.fullmatch(name):

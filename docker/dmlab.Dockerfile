@@ -9,11 +9,11 @@ ARG BASE=evertrace
 FROM ${BASE}
 
 USER 0
-# What the engine links against, and Mesa's renderer without a screen.
+# What the engine links against, Mesa's renderer without a screen, and what packs the maps that it compiles.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
-        libegl1 libgl1 libglu1-mesa libjpeg62-turbo liblua5.1-0 libosmesa6 libsdl2-2.0-0 \
+        libegl1 libgl1 libglu1-mesa libjpeg62-turbo liblua5.1-0 libosmesa6 libsdl2-2.0-0 zip \
     && rm -rf /var/lib/apt/lists/*
 
 # constraints.txt is named so that this step is reached without a wheel too.

@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import platform
+import shutil
 from typing import Any
 
 from configs.machine import available_cores
@@ -35,17 +36,22 @@ def _missing(suite: Suite) -> list[str]:
 
 def _examine(suite: Suite) -> dict[str, Any]:
     """Whether the suite runs here, and the command for what is missing."""
-    missing, install, obstacles = _missing(suite), suite.install, {}
+    missing, install, obstacles = _missing(suite), [suite.install], {}
     if suite.backends:
         module = importlib.import_module(suite.module)
         obstacles = {backend: module.obstacle(backend) for backend in suite.backends}
         if all(obstacles.values()):
-            missing, install = [" or ".join(suite.backends)], "; or instead: ".join(obstacles.values())
+            missing, install = [" or ".join(suite.backends)], ["; or instead: ".join(obstacles.values())]
+    install = install if missing else []
+    programs = [program for program in suite.programs if shutil.which(program) is None]
+    if programs:
+        missing += programs
+        install.append(f"apt-get install -y --no-install-recommends {' '.join(programs)}")
     return {
         "runs": not missing,
         "ids": f"{suite.prefix}..." if suite.prefix else "any other id",
         "missing": missing,
-        "install": install if missing else None,
+        "install": "; and ".join(install) or None,
         "backends": obstacles,
     }
 

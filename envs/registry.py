@@ -6,7 +6,10 @@ hinders no other.
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
+
+_PYTHON = ".".join(platform.python_version_tuple()[:2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,8 @@ class Suite:
     """Import names that the module needs besides NumPy."""
     install: str = ""
     """The command that installs them."""
+    programs: tuple[str, ...] = ()
+    """Programs of the system that it runs, each of the Debian package of its name."""
     backends: tuple[str, ...] = ()
     """Alternatives of which one is enough. The module's `obstacle(backend)` is what keeps one from running
     here, with the command that mends it, or None."""
@@ -94,6 +99,7 @@ SUITES: tuple[Suite, ...] = (
         module="envs.suites.dmlab.env",
         fields=frozenset(
             {
+                "num_threads",
                 "dmlab.width",
                 "dmlab.height",
                 "dmlab.action_repeat",
@@ -101,17 +107,26 @@ SUITES: tuple[Suite, ...] = (
                 "dmlab.renderer",
                 "dmlab.held_out",
                 "dmlab.level_cache",
+                "dmlab.num_maps",
+                "dmlab.reset_ahead",
                 "dmlab.dataset_path",
                 "dmlab.extra_observations",
             }
         ),
         packages=("deepmind_lab",),
         install=(
-            "no package index has it; build it with Bazel: git clone https://github.com/google-deepmind/lab, "
+            "no package index has it; build it. The shortest way is dmlab-gym's container, with Python "
+            f"{_PYTHON}: git clone https://github.com/Achronus/dmlab-gym, there `sed -i "
+            f"'s/3\\.13/{_PYTHON}/g' Dockerfile.build`, `docker build -t dmlab -f Dockerfile.build .`, "
+            "`docker run --rm -v $PWD:/build/lab dmlab sh -c 'bazel build -c opt --define headless=osmesa "
+            "//python/pip_package:build_pip_package && bazel-bin/python/pip_package/build_pip_package "
+            "/build/lab/wheel'` and `pip install wheel/deepmind_lab-*.whl`. Without a container, with Bazel: "
+            "git clone https://github.com/google-deepmind/lab, "
             "there `bazel build -c opt --cxxopt=-std=c++17 //python/pip_package:build_pip_package`, then "
             "`PYTHON_BIN_PATH=$(which python3) bazel-bin/python/pip_package/build_pip_package DIR` and "
             "`pip install DIR/deepmind_lab-*.whl` (envs/suites/dmlab/env.py lists what the build needs)"
         ),
+        programs=("zip",),
     ),
     Suite(
         name="procgen",

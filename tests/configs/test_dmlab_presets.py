@@ -12,10 +12,13 @@ LEVELS = ("rooms_watermaze", "lt_chasm", "memory_suite", "explore_goal_locations
 
 
 @pytest.mark.parametrize("arm", VARIANTS)
-@pytest.mark.parametrize("name", [*(f"dmlab_{level}" for level in LEVELS), "dmlab30"])
+@pytest.mark.parametrize(
+    "name", [*(f"dmlab_{level}_ARM{size}" for level in LEVELS for size in ("", "_cpu")), "dmlab30_ARM"]
+)
 def test_presets_build_and_round_trip(name: str, arm: str) -> None:
-    config = preset(f"{name}_{arm}")
-    assert config.preset == f"{name}_{arm}" and config.env.id in known_ids(config.env)
+    name = name.replace("ARM", arm)
+    config = preset(name)
+    assert config.preset == name and config.env.id in known_ids(config.env)
     assert Config.from_json(config.to_json()) == config
     assert (config.policy.core, config.credit) == (VARIANTS[arm]["core"], VARIANTS[arm]["credit"])
 
@@ -47,6 +50,13 @@ def test_single_language_levels_show_their_instructions_and_no_others_do() -> No
         extras = preset(f"dmlab_{level}_tbptt").env.dmlab.extra_observations
         assert extras == ("INSTR" if level.startswith("language_") else "")
     assert preset("dmlab_language_execute_random_task_lstm").reward_clipping == "abs_one"
+
+
+def test_a_small_machine_plays_the_same_level_with_little() -> None:
+    full, small = (preset(f"dmlab_language_execute_random_task_rtrl{size}") for size in ("", "_cpu"))
+    assert small.env.id == full.env.id and small.env.dmlab.extra_observations == "INSTR"
+    assert small.num_actors * small.env.num_envs == small.batch_size == 4
+    assert small.time_limit_s == 300 and small.env.dmlab.reset_ahead is False
 
 
 def test_all_levels_together_have_impalas_settings() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from envs.suites.gym.words import hash_words
 from learner.records.checkpoint import Checkpoint, load_latest
+from tests.envs.suites.dmlab import fake_deepmind_lab
 from tests.envs.suites.dmlab.fake_deepmind_lab import EPISODE_FRAMES, INSTRUCTIONS, LOG_VARIABLE
 from tests.integration.cli import ROOT, Launch, ended, read_metrics, wait_until
 
@@ -28,7 +29,7 @@ SMALL = (
 def environment(tmp_path: Path) -> dict[str, str]:
     """For processes that find the stand-in as `deepmind_lab`."""
     (tmp_path / "lib").mkdir()
-    shutil.copy(ROOT / "tests" / "envs" / "fake_deepmind_lab.py", tmp_path / "lib" / "deepmind_lab.py")
+    shutil.copy(str(fake_deepmind_lab.__file__), tmp_path / "lib" / "deepmind_lab.py")
     return {
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path / "lib")]),
         LOG_VARIABLE: str(tmp_path / "log"),
@@ -50,7 +51,7 @@ def test_rtrl_trains_through_ray(launch: Launch, tmp_path: Path, environment: di
     run_dir, cache = tmp_path / "run", tmp_path / "maps"
     process = launch.start(
         *("train", "dmlab_explore_goal_locations_small_rtrl", "--run-dir", str(run_dir)),
-        *("--total-steps", "400", "--env.dmlab.level-cache", str(cache), *SMALL),
+        *("--total-steps", "400", "--env.dmlab.level-cache", str(cache), *SMALL, "--env.dmlab.num-maps", "4"),
         *("--env.dmlab.extra-observations", "INSTR,VEL.TRANS", "--reward-clipping", "soft_asymmetric"),
         **environment,
     )
@@ -69,11 +70,13 @@ def test_rtrl_trains_through_ray(launch: Launch, tmp_path: Path, environment: di
     returns = [row["charts/episodic_return"] for row in rows if "charts/episodic_return" in row]
     assert returns and all(0 <= value <= EPISODE_FRAMES for value in returns)
     engines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert len(engines) == 1 + 2 * 2, "one to learn the shapes from, then one a slot"
+    assert len(engines) == 1 + 2 * 2 * 2, "one to learn the shapes from, then two a slot"
     wait_until(lambda: not any(psutil.pid_exists(engine["pid"]) for engine in engines))
+    # Ray kills the actors: their engines' keepers clear up after them.
+    wait_until(lambda: not any(Path(engine["temp_folder"]).exists() for engine in engines))
     asked = ["RGB_INTERLEAVED", "INSTR", "VEL.TRANS"]
     assert all(engine["observations"] == asked for engine in engines)
-    assert any(cache.iterdir())
+    assert len(list(cache.iterdir())) == 4
 
 
 def test_an_engine_that_keeps_aborting_ends_the_run_with_its_own_words(

@@ -1,28 +1,24 @@
-"""The program of one engine process: a DeepMind Lab engine, stepped by requests that come through a socket.
-
-    python -m envs.suites.dmlab.engine SOCKET_FD PARENT_PID
+"""A DeepMind Lab engine in a process of its own, stepped by requests that come through a socket.
 
 A request is (command, arguments), a reply ("done", result) or ("error", text). After an error, and when
 the other side closes the socket, the process ends. The engine keeps global state, so that a process can
-hold one engine only, and it may abort, which takes its process with it: hence a process each.
+hold one engine only, and it may abort, which takes its process with it: hence a process each (keeper.py).
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import shutil
-import signal
-import sys
 import tempfile
+import zipfile
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_PR_SET_PDEATHSIG = 1
+from envs.suites.dmlab.actions import ACTION_SPEC
 
 
 class LevelCache:
@@ -37,11 +33,23 @@ class LevelCache:
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.pk3"
 
     def fetch(self, key: str, pk3_path: str) -> bool:
-        """Copies the map to `pk3_path`; False if the cache does not have it."""
+        """Copies the map to `pk3_path`; False if the cache does not have it.
+
+        Raises ValueError for a file that is no map: the engine's answer to one is to exit.
+        """
+        path = self.path(key)
         try:
-            shutil.copyfile(self.path(key), pk3_path)
+            shutil.copyfile(path, pk3_path)
         except FileNotFoundError:
             return False
+        try:
+            with zipfile.ZipFile(pk3_path) as archive:
+                damaged = archive.testzip() is not None
+                whole = any(name.endswith(".bsp") for name in archive.namelist())
+        except zipfile.BadZipFile:
+            damaged, whole = True, False
+        if damaged or not whole:
+            raise ValueError(f"the level cache holds a damaged map: remove {path}, it is compiled anew then")
         return True
 
     def write(self, key: str, pk3_path: str) -> None:
@@ -67,7 +75,13 @@ class Engine:
         settings: dict[str, str],
         renderer: str,
         level_cache: str | None,
+        temp_folder: str,
     ) -> None:
+        if shutil.which("zip") is None:
+            raise FileNotFoundError(
+                "the program 'zip' is not on this machine's PATH; the engine packs the maps that it compiles "
+                "by it: apt-get install zip"
+            )
         # Here, so that whatever it raises is told to the other side.
         import deepmind_lab  # pyright: ignore[reportMissingImports]
 
@@ -77,7 +91,14 @@ class Engine:
             config=settings,
             renderer=renderer,
             level_cache=None if level_cache is None else LevelCache(level_cache),
+            temp_folder=temp_folder,
         )
+        actions = tuple(action["name"] for action in self._lab.action_spec())
+        if actions != ACTION_SPEC:
+            raise ValueError(
+                f"this level cannot be played: its actions are {', '.join(actions)}, where env.dmlab.actions "
+                f"has values for {', '.join(ACTION_SPEC)}"
+            )
 
     def reset(self, seed: int) -> dict[str, Any]:
         """The first observations of a new episode, by the engine's names."""
@@ -93,8 +114,9 @@ class Engine:
         self._lab.close()
 
 
-def serve(connection: Connection) -> None:
-    """Answers requests until the other side closes. The first one is ("open", arguments of Engine)."""
+def serve(connection: Connection, temp_folder: str) -> None:
+    """Answers requests until the other side closes. The first one is ("open", arguments of Engine), without
+    `temp_folder`: where the engine compiles maps. The reply to it is the engine's process id."""
     engine: Engine | None = None
     try:
         while True:
@@ -104,7 +126,7 @@ def serve(connection: Connection) -> None:
                 return
             try:
                 if engine is None:
-                    engine, result = Engine(*arguments), None
+                    engine, result = Engine(*arguments, temp_folder=temp_folder), os.getpid()
                 else:
                     result = getattr(engine, command)(*arguments)
             except Exception as error:
@@ -114,16 +136,3 @@ def serve(connection: Connection) -> None:
     finally:
         if engine is not None:
             engine.close()
-
-
-def end_with_parent(parent: int) -> None:
-    """Has the kernel kill this process when its parent is gone, even one that is stuck inside the engine."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit("the process that asked for this engine is gone")
-
-
-if __name__ == "__main__":
-    end_with_parent(int(sys.argv[2]))
-    serve(Connection(int(sys.argv[1])))

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +16,11 @@ import pytest
 
 from tests.envs.suites.dmlab import fake_deepmind_lab
 from tests.envs.suites.dmlab.fake_deepmind_lab import EPISODE_FRAMES, LEVELS, Lab
+from tests.integration.cli import PATIENCE_S
 
 ROOM = "tests/empty_room_test"
 GOALS = "contributed/dmlab30/explore_goal_locations_small"
+IMAGES = "contributed/dmlab30/psychlab_continuous_recognition"
 STAND, FORWARD = np.zeros(7, np.intc), np.array([0, 0, 0, 1, 0, 0, 0], np.intc)
 
 
@@ -38,12 +45,21 @@ def make() -> Iterator[Callable[..., Lab]]:
         ({"level": 3}, TypeError, "must be str"),
         ({"observations": "RGB_INTERLEAVED"}, TypeError, "must be list"),
         ({"observations": ("RGB", "INSTRUCTIONS")}, ValueError, "Unknown observation 'INSTRUCTIONS'"),
-        ({"level": "tests/fake_bare", "observations": ("VEL.ROT",)}, ValueError, "Unknown observation"),
+        ({"observations": ("VEL.ROT",)}, ValueError, "Unknown observation"),
+        ({"observations": ("INSTR",)}, ValueError, "Unknown observation"),
+        ({"observations": ("FRAMES_REMAINING_AT_60",)}, ValueError, "Unknown observation"),
         ({"config": [("width", "96")]}, TypeError, "must be dict"),
-        ({"config": {"width": 96}}, TypeError, "96 is no str"),
+        ({"config": {"width": 96}}, TypeError, "bad argument type for built-in operation"),
         ({"config": {"fps": "many"}}, RuntimeError, "Failed to apply setting"),
+        ({"config": {"width": "98"}}, RuntimeError, "'width' must be a positive multiple of 4"),
+        ({"config": {"height": "0"}}, RuntimeError, "'height' must be a positive multiple of 4"),
+        ({"level": GOALS, "config": {"nonsense": "1"}}, RuntimeError, 'Invalid setting: "nonsense" = "1"'),
         ({"renderer": "cuda"}, RuntimeError, "renderer must be"),
-        ({"level": "contributed/dmlab30/rooms_collect_good_objects_test"}, RuntimeError, "testing only"),
+        (
+            {"level": "contributed/dmlab30/rooms_collect_good_objects_test"},
+            RuntimeError,
+            "only be used during eval",
+        ),
     ],
 )
 def test_what_it_cannot_be_made_of(
@@ -103,6 +119,7 @@ def test_a_seed_is_a_c_int(make: Callable[..., Lab]) -> None:
         ([0] * 7, TypeError, "numpy.ndarray"),
         (np.zeros(7, np.int64), ValueError, "np.intc"),
         (np.zeros(6, np.intc), ValueError, "shape"),
+        (np.zeros(14, np.intc)[::2], ValueError, "strides"),
         (np.array([513, 0, 0, 0, 0, 0, 0], np.intc), ValueError, "LOOK_LEFT_RIGHT"),
         (np.array([0, -513, 0, 0, 0, 0, 0], np.intc), ValueError, "LOOK_DOWN_UP"),
         (np.array([0, 0, 2, 0, 0, 0, 0], np.intc), ValueError, "STRAFE"),
@@ -119,6 +136,7 @@ def test_actions(make: Callable[..., Lab], action: Any, error: type, words: str)
 def test_an_episode_ends_inside_a_step_and_leaves_no_observation(make: Callable[..., Lab]) -> None:
     lab = make()
     lab.reset(seed=0)
+    assert lab.events(), "there may be some of the reset"
     for _ in range(EPISODE_FRAMES // 4):
         assert lab.step(FORWARD, num_steps=4) == 4.0
     assert lab.is_running()
@@ -135,8 +153,8 @@ def test_an_episode_ends_inside_a_step_and_leaves_no_observation(make: Callable[
 
 
 def test_observations_are_fresh_and_of_their_specs(make: Callable[..., Lab]) -> None:
-    names = ("RGB_INTERLEAVED", "RGB", "INSTR", "VEL.TRANS", "DEBUG.POS.TRANS")
-    lab = make(observations=names, config={"width": "80", "height": "60"})
+    names = ("RGB_INTERLEAVED", "RGB", "INSTR", "VEL.TRANS", "DEBUG.POS.TRANS", "DEBUG.PLAYER_ID")
+    lab = make(GOALS, observations=names, config={"width": "80", "height": "60", "fps": "59.5"})
     lab.reset(seed=5)
     one, two = lab.observations(), lab.observations()
     assert list(one) == list(names) and isinstance(one["INSTR"], str)
@@ -145,6 +163,7 @@ def test_observations_are_fresh_and_of_their_specs(make: Callable[..., Lab]) -> 
         assert not np.shares_memory(one[name], two[name])
         assert (one[name].shape, one[name].dtype) == (specs[name]["shape"], specs[name]["dtype"])
     assert one["RGB_INTERLEAVED"].shape == (60, 80, 3)
+    assert one["DEBUG.PLAYER_ID"].dtype == np.uint8 and one["VEL.TRANS"].dtype == np.float64
     np.testing.assert_array_equal(one["RGB"], one["RGB_INTERLEAVED"].transpose(2, 0, 1))
 
 
@@ -185,6 +204,8 @@ def test_a_cache_that_raises_or_lies(make: Callable[..., Lab], tmp_path: Path) -
 
     class Lying(Cache):
         def fetch(self, key: str, pk3_path: str) -> bool:
+            with zipfile.ZipFile(pk3_path, "w") as archive:
+                archive.writestr("maps/map_1.bsp", "another map")
             return True
 
     lab = make(GOALS, level_cache=Broken(tmp_path))
@@ -195,15 +216,107 @@ def test_a_cache_that_raises_or_lies(make: Callable[..., Lab], tmp_path: Path) -
         make(GOALS, level_cache=Lying(tmp_path)).reset(seed=0)
 
 
-@pytest.mark.parametrize(("folder", "there"), [(None, False), ("", False), ("dummy", True)])
-def test_images_must_be_somewhere(make: Callable[..., Lab], folder: str | None, there: bool) -> None:
-    config = {} if folder is None else {"datasetPath": folder}
-    lab = make("contributed/dmlab30/psychlab_continuous_recognition", config=config)
-    if there:
+def test_maps_are_compiled_in_mid_episode_too(make: Callable[..., Lab], tmp_path: Path) -> None:
+    lab = make("tests/fake_new_map", level_cache=(cache := Cache(tmp_path)))
+    lab.reset(seed=0)
+    lab.step(STAND, num_steps=8)
+    assert cache.calls == []
+    lab.step(STAND)
+    assert [call for call, _ in cache.calls] == ["fetch", "write"]
+
+
+def test_without_zip_no_map_is_compiled(make: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(shutil.which("sh") or "").parent
+    monkeypatch.setenv("PATH", "")
+    lab = make(GOALS)
+    with pytest.raises(RuntimeError, match="Failed to compile map"):
         lab.reset(seed=0)
-    else:
-        with pytest.raises(RuntimeError, match="download datasets"):
-            lab.reset(seed=0)
+    monkeypatch.setenv("PATH", str(folder))
+    lab.reset(seed=0)
+
+
+@pytest.mark.parametrize("folder", [None, ""])
+def test_images_must_be_somewhere(make: Callable[..., Lab], folder: str | None) -> None:
+    config = {} if folder is None else {"datasetPath": folder}
+    lab = make(IMAGES, config=config)
+    with pytest.raises(RuntimeError, match="download datasets"):
+        lab.reset(seed=0)
+    lab.close()
+    lab = make(IMAGES, config={"datasetPath": "dummy"})
+    lab.reset(seed=0)
+    lab.observations()
+
+
+IN_A_PROCESS = """
+import fake_deepmind_lab as fake
+class Junk:
+    def fetch(self, key, pk3_path):
+        with open(pk3_path, "w") as file:
+            file.write("no map")
+        return True
+lab = fake.Lab("{level}", ["RGB_INTERLEAVED"], {config}, level_cache=Junk())
+lab.reset(seed=0)
+print("reset")
+lab.observations()
+"""
+
+
+@pytest.mark.parametrize(
+    ("level", "config", "code", "out", "words"),
+    [
+        ("IMAGES", {"datasetPath": "/nowhere"}, -signal.SIGABRT, "reset\n", "Failed to open /nowhere"),
+        ("GOALS", {}, 1, "", "Didn't find map"),
+    ],
+)
+def test_what_ends_its_process(level: str, config: dict[str, str], code: int, out: str, words: str) -> None:
+    program = IN_A_PROCESS.format(level=globals()[level], config=config)
+    folder = Path(fake_deepmind_lab.__file__ or "").parent
+    ended = subprocess.run(
+        [sys.executable, "-u", "-c", program], cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert (ended.returncode, ended.stdout) == (code, out) and words in ended.stderr
+
+
+def test_an_episode_depends_on_all_that_its_engine_played(make: Callable[..., Lab]) -> None:
+    def played(*seeds: int) -> list[bytes]:
+        lab, seen = make(), []
+        for seed in seeds:
+            lab.reset(seed=seed)
+            seen.append(lab.observations()["RGB_INTERLEAVED"].tobytes())
+        lab.close()
+        return seen
+
+    first = played(7, 8, 7)
+    assert played(7, 8, 7) == first and len(set(first)) == 3
+    assert played(8) != first[1:2]
+
+
+def test_its_temporary_folder(make: Callable[..., Lab], tmp_path: Path) -> None:
+    """Its own goes when it is closed; one that it is given is not its to remove."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "given").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tmp_path / "own"))
+        lab = make(GOALS)
+        lab.reset(seed=0)
+        assert list((tmp_path / "own").glob("dmlab_temp_folder_*/baselab/*.pk3"))
+        lab.close()
+    assert not list((tmp_path / "own").iterdir())
+    lab = make(GOALS, temp_folder=str(tmp_path / "given"))
+    lab.reset(seed=0)
+    lab.close()
+    assert list((tmp_path / "given").glob("baselab/*.pk3"))
+
+
+def test_a_level_may_have_actions_of_its_own(make: Callable[..., Lab]) -> None:
+    lab = make("tests/custom_actions_test")
+    assert [spec["name"] for spec in lab.action_spec()][5:] == [
+        *("JUMP", "CROUCH"),
+        *("SWITCH_GADGET", "SELECT_GADGET"),
+    ]
+    lab.reset(seed=0)
+    with pytest.raises(ValueError, match=r"shape \(9\)"):
+        lab.step(STAND)
 
 
 def test_it_has_what_the_module_has_and_no_more(make: Callable[..., Lab]) -> None:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from pathlib import Path
 
 import pytest
 
 from configs.schema import DmlabConfig, EnvConfig
 from envs.doctor import diagnose, report
-from envs.make import check_env
+from envs.make import check_env, suite_of
 from envs.spec import EnvError
 from envs.suites.dmlab.env import held_out, known_ids, make
 from envs.suites.dmlab.levels import (
@@ -23,6 +24,7 @@ from envs.suites.dmlab.levels import (
 )
 from tests.envs.suites.dmlab.fake_deepmind_lab import LEVELS
 
+ROOT = Path(__file__).resolve().parents[4]
 SETS = tuple(TASK_SETS)
 
 
@@ -125,3 +127,20 @@ def test_without_the_engine_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatc
     suite = diagnose()["suites"]["dmlab"]
     assert not suite["runs"] and suite["missing"] == ["deepmind_lab"] and "pip install" in suite["install"]
     assert "needs deepmind_lab: no package index has it; build it" in report(diagnose())
+
+
+def test_a_build_in_a_container_is_told_first_and_for_this_python() -> None:
+    install = suite_of("dmlab/rooms_watermaze").install
+    assert 0 < install.index("Achronus/dmlab-gym") < install.index("google-deepmind/lab")
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert f"sed -i 's/3\\.13/{version}/g' Dockerfile.build" in install
+
+
+def test_zip_is_looked_for_and_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "zip" not in diagnose()["suites"]["dmlab"]["missing"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    suite = diagnose()["suites"]["dmlab"]
+    assert not suite["runs"] and suite["missing"][-1] == "zip"
+    assert suite["install"].endswith("apt-get install -y --no-install-recommends zip")
+    image = (ROOT / "docker" / "dmlab.Dockerfile").read_text()
+    assert set(suite_of("dmlab/rooms_watermaze").programs) <= set(image.split())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,50 +14,35 @@ import torch
 from actors.inference import LocalInference
 from actors.policy import Policy
 from configs.presets import preset
-from configs.schema import DmlabConfig, EnvConfig, PolicyConfig
+from configs.schema import DmlabConfig, PolicyConfig
 from envs.make import make_vec
-from envs.spec import EnvError, VecEnv
+from envs.spec import EnvError
 from envs.suites.dmlab.env import DmlabVecEnv
 from envs.suites.dmlab.observations import NUMBERS, ObservationParts
 from envs.suites.gym.words import hash_words
-from tests.envs.suites.dmlab.fake_deepmind_lab import EPISODE_FRAMES, INSTRUCTIONS, SEED_CHANNEL, install
+from tests.envs.suites.dmlab.fake_deepmind_lab import INSTRUCTIONS, SEED_CHANNEL
+from tests.envs.suites.dmlab.playing import SEED, STEPS, Build, number
 
-STEPS = -(-EPISODE_FRAMES // 4)
-"""Of an episode."""
-
-
-@pytest.fixture(autouse=True)
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return install(tmp_path, monkeypatch)
-
-
-Build = Callable[..., DmlabVecEnv]
+pytestmark = pytest.mark.usefixtures("log")
+Observe = Callable[..., DmlabVecEnv]
 
 
 @pytest.fixture
-def build() -> Iterator[Build]:
-    made: list[VecEnv] = []
+def observe(build: Build) -> Observe:
+    def make(extras: str, level: str = "rooms_watermaze", num_envs: int = 1) -> DmlabVecEnv:
+        return build(f"dmlab/{level}", num_envs, extra_observations=extras, width=16, height=8)
 
-    def make(extras: str, level: str = "tests/empty_room_test", num_envs: int = 1) -> DmlabVecEnv:
-        options = DmlabConfig(extra_observations=extras, width=16, height=8)
-        env = make_vec(EnvConfig(id=f"dmlab/{level}", num_envs=num_envs, dmlab=options))
-        assert isinstance(env, DmlabVecEnv)
-        made.append(env)
-        return env
-
-    yield make
-    for env in made:
-        env.close()
+    return make
 
 
 def seeds(observation: dict[str, Any]) -> list[int]:
     """Of the episodes, as the stand-in draws them into the images."""
-    return [int.from_bytes(image[SEED_CHANNEL, 0, :4].tobytes(), "little") for image in observation["image"]]
+    return number(observation["image"], SEED)
 
 
-def test_every_observation_is_a_part_of_its_own(build: Build, log: Path) -> None:
+def test_every_observation_is_a_part_of_its_own(observe: Observe, log: Path) -> None:
     names = ["INSTR", *NUMBERS]
-    env = build(", ".join(names))
+    env = observe(", ".join(names))
     sizes = {
         **{"vel_trans": 3, "vel_rot": 3, "team_score": 2, "frames_remaining_at_60": 1},
         **{"debug_pos_trans": 3, "debug_pos_rot": 3, "debug_player_id": 1},
@@ -77,12 +62,12 @@ def test_every_observation_is_a_part_of_its_own(build: Build, log: Path) -> None
     assert json.loads(log.read_text())["observations"] == ["RGB_INTERLEAVED", *names]
 
 
-def test_an_instruction_alone_is_the_image_and_the_instruction(build: Build) -> None:
-    assert build("INSTR").spec.observation_shape == {"image": (3, 8, 16), "instruction": (16,)}
+def test_an_instruction_alone_is_the_image_and_the_instruction(observe: Observe) -> None:
+    assert observe("INSTR").spec.observation_shape == {"image": (3, 8, 16), "instruction": (16,)}
 
 
-def test_parts_belong_to_their_slots_and_the_last_ones_are_repeated_at_the_end(build: Build) -> None:
-    env = build("INSTR,VEL.TRANS", num_envs=2)
+def test_parts_belong_to_their_slots_and_the_last_ones_are_repeated_at_the_end(observe: Observe) -> None:
+    env = observe("INSTR,VEL.TRANS", num_envs=2)
     observation = env.reset(4)
     kept, told_apart = [observation], 0
     for _ in range(4):
@@ -104,8 +89,8 @@ def test_parts_belong_to_their_slots_and_the_last_ones_are_repeated_at_the_end(b
         assert not any(np.shares_memory(a[name], b[name]) for i, a in enumerate(kept) for b in kept[i + 1 :])
 
 
-def test_what_the_caller_does_to_a_part_is_not_repeated(build: Build) -> None:
-    env = build("VEL.ROT")
+def test_what_the_caller_does_to_a_part_is_not_repeated(observe: Observe) -> None:
+    env = observe("VEL.ROT")
     env.reset(3)
     steps = [env.step(np.zeros(1, np.int64)) for _ in range(STEPS - 1)]
     steps[-1].observation["vel_rot"][:] = -1.0
@@ -128,17 +113,16 @@ def test_what_the_caller_does_to_a_part_is_not_repeated(build: Build) -> None:
     ],
 )
 def test_names_that_do_not_exist_are_refused_before_any_engine_starts(
-    build: Build, log: Path, listed: str, words: str
+    observe: Observe, log: Path, listed: str, words: str
 ) -> None:
     with pytest.raises(EnvError, match=rf"env\.dmlab\.extra_observations = .*{words}"):
-        build(listed)
+        observe(listed)
     assert not log.exists()
 
 
-def test_a_level_without_the_observation_says_so(build: Build) -> None:
-    build("FRAMES_REMAINING_AT_60", level="tests/fake_bare")
-    with pytest.raises(EnvError, match=r"fake_bare, slot 0 .*Unknown observation 'VEL\.TRANS'"):
-        build("VEL.TRANS", level="tests/fake_bare")
+def test_a_level_without_the_observation_says_so(observe: Observe) -> None:
+    with pytest.raises(EnvError, match=r"empty_room_test, slot 0 .*Unknown observation 'VEL\.TRANS'"):
+        observe("VEL.TRANS", level="tests/empty_room_test")
 
 
 def test_a_part_of_another_shape_is_refused() -> None:
@@ -151,8 +135,8 @@ def test_a_part_of_another_shape_is_refused() -> None:
         parts.write(arrays, 0, observed, "level, slot 3")
 
 
-def test_a_policy_reads_the_instruction_and_the_numbers(build: Build) -> None:
-    env = build("INSTR,VEL.TRANS,VEL.ROT", num_envs=2)
+def test_a_policy_reads_the_instruction_and_the_numbers(observe: Observe) -> None:
+    env = observe("INSTR,VEL.TRANS,VEL.ROT", num_envs=2)
     torch.manual_seed(0)
     policy = Policy(env.spec, PolicyConfig(encoder="deep", core="elstm", hidden_size=16))
     observation = env.reset(0)
