@@ -3,8 +3,8 @@
     launch.py train PRESET [--field value ...]        a new run
     launch.py train --resume RUN_DIR [--field ...]    go on with one; the command line wins
     launch.py train PRESET --run-dir DIR --auto-resume [...]   begin in DIR, or go on with this run there
-    launch.py eval RUN_DIR [--episodes N] [--sampled] [--held-out] [--seed S] [--json FILE]
-    launch.py enjoy RUN_DIR [--out FILE] [--episodes N] [--sampled] [--wandb]   a video of it at play
+    launch.py eval RUN_DIR [--episodes N] [--greedy] [--checkpoint C] [--json FILE] [--env.field value ...]
+    launch.py enjoy RUN_DIR [--out FILE] [--episodes N] [--checkpoint C] [--env.field value ...]   a video
     launch.py experiment NAME [--seeds S ...]         all arms of a comparison, to a table and a figure
     launch.py bench [PRESET] [--json FILE] [--seconds S]   two minutes: the bottleneck here, what to change
     launch.py plot RUN_DIR ... [--out DIR] [--metric NAME] [--by FIELD ...]   curves, throughput, lag, traces
@@ -45,6 +45,7 @@ import torch
 from actors.fleet.cluster import check_lasting, ray_session
 from actors.fleet.fleet import FleetError, make_fleet
 from actors.output import lasting_output
+from actors.play.evaluate import check_evaluation
 from actors.play.evaluator import make_evaluator
 from actors.play.video import VideoError
 from actors.policy import Policy
@@ -52,7 +53,7 @@ from command_line import Start, asked_to_train
 from configs.machine import available_cores
 from configs.schema import ConfigError
 from envs.doctor import diagnose, report
-from envs.make import check_env, env_spec, held_out
+from envs.make import check_env, env_spec
 from envs.spec import EnvError, EnvFaultError
 from learner.learner import Learner, LearnerError, resolve_device, seed_everything
 from learner.loop import StopFlag, TrainLoop
@@ -99,8 +100,8 @@ def run(start: Start, records: ExitStack, workers: ExitStack) -> int:
             RunDir.check_free(config.run_dir)
     runs = Path("runs").absolute()  # an environment may change the working directory
     check_env(config.env)
-    if config.eval.interval_steps and config.eval.held_out:
-        check_env(held_out(config.env))
+    if config.eval.interval_steps:
+        check_evaluation(config)
     spec = env_spec(config.env)
     device = resolve_device(config.device)
     if config.learner_threads:

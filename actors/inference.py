@@ -90,6 +90,11 @@ class LocalInference:
         distribution = self._policy.distribution
         return np.zeros((batch, *distribution.action_shape), distribution.action_dtype)
 
+    @property
+    def version(self) -> int:
+        """Of the weights; -1 before the first of a source."""
+        return self._version
+
     def refresh(self) -> None:
         snapshot = self._source.fetch(self._version) if self._source is not None else None
         if snapshot is None:

@@ -112,20 +112,24 @@ class RtrlConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """Evaluations while training goes on, logged as eval/*. `launch.py eval` plays a finished run."""
+    """Evaluations: those while training goes on, logged as eval/*, and those of `launch.py eval`."""
 
     interval_steps: int = 0
-    """Agent steps between two evaluations; 0: none."""
+    """Agent steps between two evaluations while training goes on; 0: none."""
     episodes: int = 20
-    """Games of one evaluation: the same ones every time."""
+    """Games of one evaluation: the same ones every time, and as many of each level."""
     greedy: bool = False
     """The most probable action instead of a sampled one."""
     held_out: bool = True
     """On the levels that the suite keeps from training, where it has some."""
+    max_episode_steps: int = 108_000
+    """Agent steps after which a game is cut off and counted as it stands: an env may never end one. Told
+    where it happens."""
 
     def __post_init__(self) -> None:
         require(self.interval_steps >= 0, "eval.interval_steps", self.interval_steps, "cannot be negative")
-        require(self.episodes >= 1, "eval.episodes", self.episodes, "needs at least 1")
+        for name in ("episodes", "max_episode_steps"):
+            require(getattr(self, name) >= 1, f"eval.{name}", getattr(self, name), "needs at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,9 @@ class Suite:
     """The command that installs them."""
     programs: tuple[str, ...] = ()
     """Programs of the system that it runs, each of the Debian package of its name."""
+    steps_together: bool = False
+    """The slots of an env belong together: they run at the same time, or are not all alike. Elsewhere two
+    envs of one slot each are as good as one of two, and either can be left by itself."""
     backends: tuple[str, ...] = ()
     """Alternatives of which one is enough. The module's `obstacle(backend)` is what keeps one from running
     here, with the command that mends it, or None."""
@@ -57,7 +60,7 @@ SUITES: tuple[Suite, ...] = (
         install="pip install -c constraints.txt ale-py gymnasium",
     ),
     Suite(name="cartpole", prefix="cartpole/", module="envs.suites.cartpole"),
-    Suite(name="counting", prefix="counting/", module="envs.suites.counting"),
+    Suite(name="counting", prefix="counting/", module="envs.suites.counting", steps_together=True),
     Suite(
         name="memory/tmaze",
         prefix="memory/tmaze",
@@ -97,6 +100,7 @@ SUITES: tuple[Suite, ...] = (
         name="dmlab",
         prefix="dmlab/",
         module="envs.suites.dmlab.env",
+        steps_together=True,
         fields=frozenset(
             {
                 "num_threads",

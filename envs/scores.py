@@ -172,6 +172,23 @@ def level_of(env_id: str) -> str | None:
     return name if known else None
 
 
+def score_levels(
+    suite: str | None, returns: Mapping[str, float]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Of mean raw returns by env id: the normalised scores of the levels that `suite` has, and what it makes
+    of them; the latter is empty unless all levels of the suite are there. A return that is not finite has no
+    score."""
+    if suite is None:
+        return {}, {}
+    named = {
+        level: value
+        for env_id, value in returns.items()
+        if (level := level_of(env_id)) is not None and math.isfinite(value)
+    }
+    scores = normalise(suite, named)
+    return scores, aggregate(suite, scores) if scores.keys() == score_table(suite).keys() else {}
+
+
 def suite_for(config: EnvConfig) -> str | None:
     """The score table for levels of `config`'s env; None where there is none (memory mode)."""
     prefix = config.id.partition("/")[0]

@@ -31,7 +31,8 @@ def run(arm: str, seed: int, runs: Path, more: list[str]) -> dict[str, object]:
     train = ["train", f"cartpole_{arm}", "--seed", str(seed), "--run-dir", str(run_dir)]
     subprocess.run([*launch, *train, "--wandb.mode", "disabled", *more], check=True)
     seconds = time.monotonic() - started
-    subprocess.run([*launch, "eval", str(run_dir), "--episodes", "100", "--json", str(result)], check=True)
+    evaluate = ["eval", str(run_dir), "--episodes", "100", "--greedy", "--json", str(result)]
+    subprocess.run([*launch, *evaluate], check=True)
     evaluation = json.loads(result.read_text())
     mean, std = evaluation["episodic_return_mean"], evaluation["episodic_return_std"]
     return {"arm": arm, "seed": seed, "return_mean": mean, "return_std": std, "seconds": round(seconds, 1)}

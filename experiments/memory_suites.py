@@ -34,7 +34,7 @@ from benchmarks.machine import header
 MEMORYLESS = {"popgym_repeat_first": -0.10, "minigrid_memory_s7": 0.90}
 """The best mean return without memory, chance allowed."""
 ARMS = ("rtrl", "tbptt", "lstm", "feedforward")
-MODES: dict[str, list[str]] = {"greedy": [], "sampled": ["--sampled"]}
+MODES: dict[str, list[str]] = {"greedy": ["--greedy"], "sampled": ["--sampled"]}
 
 
 def run(task: str, arm: str, seed: int, runs: Path, more: list[str]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from actors.rollout import Rollout
 from configs.schema import Config
+from envs.scores import suite_for
 from learner.batcher import Batch, Batcher
 from learner.learner import Learner
 from learner.memory import naming_sizes
@@ -97,11 +98,17 @@ class TrainLoop:
         self._sink = sink
         self._frames_per_step = frames_per_step
         self._stop = stop
-        self._metrics = Metrics()
+        self._metrics = Metrics(suite_for(config.env))
         self._evaluations = None
         if evaluator is not None:
-            interval = config.eval.interval_steps
-            self._evaluations = Evaluations(evaluator, interval, learner.global_step, self._metrics)
+            self._evaluations = Evaluations(
+                evaluator,
+                config.eval.interval_steps,
+                config.steps_per_update,
+                learner,
+                self._metrics,
+                lambda: self._must_end() is not None,
+            )
         self._batcher = Batcher(config, learner.device)
         self._state = RunState(config, learner, source, publisher, self._metrics, checkpoints)
         self._checkpoint_errors = 0
@@ -114,7 +121,8 @@ class TrainLoop:
     def run(self) -> str:
         """Trains until total_steps, time_limit_s or the stop flag. Returns why it ended.
 
-        A checkpoint is written at the end, however the run ends (`_rescue` says where it cannot be).
+        A checkpoint is written at the end, however the run ends (`_rescue` says where it cannot be); then,
+        unless time is up or somebody asked to stop, the last weights are evaluated.
         """
         try:
             return self._train()
@@ -136,7 +144,7 @@ class TrainLoop:
                 continue
             if self._evaluations is not None:
                 with self._timed("evaluate"):
-                    self._evaluations.poll(self.learner.global_step)
+                    self._evaluations.poll()
             now = time.monotonic()
             steps = self.learner.global_step - logged_step
             if now - last_log >= self.config.log_interval_s and steps >= self.config.log_interval_steps:
@@ -146,9 +154,9 @@ class TrainLoop:
                 self._save_or_count()
                 last_save = now
         self._state.save()  # before all that may take long or fail
-        if self._evaluations is not None:
+        if self._evaluations is not None and self._must_end() is None:
             self._publisher.publish(self.learner.policy, self.learner.updates)
-            self._evaluations.finish(self.learner.global_step, lambda: self._stop.reason is not None)
+            self._evaluations.finish()
         steps = self.learner.global_step - logged_step
         if steps:
             self._log(steps, time.monotonic() - last_log)
@@ -175,6 +183,10 @@ class TrainLoop:
     def _finished(self) -> str | None:
         if self.learner.global_step >= self.config.total_steps:
             return f"total_steps = {self.config.total_steps} reached"
+        return self._must_end()
+
+    def _must_end(self) -> str | None:
+        """Why the run ends at once, with no evaluation any more; None if it does not."""
         if self._stop.seconds_left() == 0.0:
             return f"time_limit_s = {self.config.time_limit_s:g} reached"
         return self._stop.reason

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import ray
 import torch
 
 from actors.collect import Collector, make_collector
 from actors.fleet.nodes import Identity, identity
 from actors.output import make_output_last
-from actors.play.evaluate import Evaluation, evaluate_source
+from actors.play.evaluate import Playing, play_newest
+from actors.play.evaluator import Finished
 from actors.rollout import Rollout
 from actors.weights import WeightSource
 from configs.schema import Config
@@ -42,6 +45,10 @@ class RolloutWorker:
         return self._collector.collect()
 
 
+EVALUATE_FOR_S = 5.0
+"""Seconds after which an evaluation tells that it goes on."""
+
+
 @ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
 class EvaluationWorker:
     """Plays whole games by the newest weights, on request."""
@@ -50,6 +57,16 @@ class EvaluationWorker:
         make_output_last()
         self._config, self._source = Config.from_json(config_json), source
         torch.set_num_threads(self._config.env.num_threads)
+        self._playing: Playing | None = None
 
-    def evaluate(self) -> Evaluation:
-        return evaluate_source(self._config, self._source)
+    def play(self) -> Finished | None:
+        """Begins an evaluation or goes on with it, for a while; None if it has to be asked to go on."""
+        playing = self._playing or play_newest(self._config, self._source)
+        self._playing = playing
+        pause = time.monotonic() + EVALUATE_FOR_S
+        while playing.step():
+            if time.monotonic() >= pause:
+                return None
+        playing.close()
+        self._playing = None
+        return Finished(playing.version, playing.result())

@@ -1,28 +1,28 @@
 """Evaluation: whole games by a fixed policy, recurrent state threaded, returns raw and unclipped.
 
-Every slot plays its own quota of games, fixed beforehand. Counting the first games to finish
-instead would favour short ones.
+One protocol for all: what `config.eval` says (sampled actions, held-out levels where the suite has some, so
+many games), with a seed of its own, apart from training's. `launch.py eval` plays by it the very games that
+an evaluation beside the training plays.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from actors.collect import Collector
-from actors.inference import Inference, LocalInference
+from actors.inference import LocalInference
+from actors.play.evaluation import Evaluation
+from actors.play.games import Games
 from actors.policy import Policy
 from actors.rollout import EpisodeStats
 from actors.weights import WeightSource
 from configs.schema import Config, ConfigError, EnvConfig
-from envs.make import env_spec, held_out, make_vec, num_levels, protocol
+from envs.make import check_env, env_spec, held_out, make_vec, num_levels, protocol
 from envs.registry import suite_of
-from envs.scores import level_of, normalise, suite_for
+from envs.scores import suite_for
 from envs.spec import VecEnv
 
 MAX_SLOTS = 16
@@ -30,75 +30,31 @@ EVALUATION_SEED = 1_000_000
 """Added to a run's seed for its evaluations, apart from the seeds that people choose for runs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """Games played, and their statistics."""
+def evaluated_env(config: Config) -> EnvConfig:
+    """The env that evaluations of `config` play: with `eval.held_out` the levels that the suite keeps from
+    training, where it has some."""
+    return held_out(config.env) if config.eval.held_out else config.env
 
-    episodes: list[EpisodeStats]
-    greedy: bool
-    seed: int
-    protocol: dict[str, object]
-    """What was played, as far as it bears on a score: env, suite, its settings, actions, frames a step."""
-    score_suite: str | None
-    """The score table for the env's levels, where there is one (`envs/scores.py`)."""
 
-    @property
-    def returns(self) -> list[float]:
-        return [episode.episodic_return for episode in self.episodes]
+def level_choice(config: Config) -> str:
+    """Of `evaluated_env`, for people."""
+    return "as configured" if evaluated_env(config) == config.env else "held out"
 
-    @property
-    def mean(self) -> float:
-        return float(np.mean(self.returns))
 
-    @property
-    def mean_length(self) -> float:
-        """Agent steps of a game."""
-        return float(np.mean([episode.episodic_length for episode in self.episodes]))
+def evaluation_seed(config: Config) -> int:
+    return EVALUATION_SEED + config.seed
 
-    @property
-    def std(self) -> float:
-        """Standard deviation over games, with Bessel's correction; 0 for one game."""
-        return float(np.std(self.returns, ddof=1)) if len(self.returns) > 1 else 0.0
 
-    @property
-    def standard_error(self) -> float:
-        return self.std / len(self.returns) ** 0.5
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """Normalised scores in percent of the levels that have one, each of the mean return of its games."""
-        returns: dict[str, list[float]] = defaultdict(list)
-        for episode in self.episodes:
-            if level := level_of(episode.level):
-                returns[level].append(episode.episodic_return)
-        means = {level: float(np.mean(played)) for level, played in returns.items()}
-        return {} if self.score_suite is None else normalise(self.score_suite, means)
-
-    def report(self) -> str:
-        """For people: the return, the normalised scores, and the protocol under which they hold."""
-        how = f"{len(self.episodes)} games, {'greedy' if self.greedy else 'sampled'}, std {self.std:.2f}"
-        lines = [
-            f"{self.protocol['env_id']}: return {self.mean:.2f} +- {self.standard_error:.2f} "
-            f"(standard error, {how})"
-        ]
-        lines += [f"{self.score_suite} {level}: {score:.1f} %" for level, score in self.scores.items()]
-        settings = ", ".join(f"{name} {value}" for name, value in self.protocol.items() if name != "env_id")
-        return "\n".join([*lines, f"protocol: {settings}; raw returns of whole games"])
-
-    def to_json(self) -> dict[str, object]:
-        """What `eval --json` writes."""
-        return {
-            "episodes": len(self.episodes),
-            "episodic_return_mean": self.mean,
-            "episodic_return_std": self.std,
-            "returns": self.returns,
-            "lengths": [episode.episodic_length for episode in self.episodes],
-            "greedy": self.greedy,
-            "seed": self.seed,
-            "protocol": self.protocol,
-            "score_suite": self.score_suite,
-            "scores": self.scores,
-        }
+def check_evaluation(config: Config) -> None:
+    """Raises EnvError as `check_env` of the env that is played, ConfigError for fewer games than levels."""
+    env = evaluated_env(config)
+    check_env(env)
+    levels = num_levels(env)
+    if config.eval.episodes < levels:
+        raise ConfigError(
+            f"eval.episodes = {config.eval.episodes}: needs at least {levels}, the number of levels of "
+            f"{env.id}"
+        )
 
 
 def for_whole_games(env: EnvConfig, slots: int) -> EnvConfig:
@@ -108,68 +64,129 @@ def for_whole_games(env: EnvConfig, slots: int) -> EnvConfig:
     return dataclasses.replace(env, num_envs=slots)
 
 
-def evaluate_source(config: Config, source: WeightSource) -> Evaluation:
-    """As `config.eval` says, by the newest weights of `source`; the same games every time.
+class Playing:
+    """An evaluation under way: `config.eval.episodes` games of `evaluated_env`, as many of each level.
 
-    On the held-out levels of the suite, where it has some. Raises as `evaluate`.
+    Raises as `check_evaluation`; EnvError where the env cannot be made.
     """
-    env = held_out(config.env) if config.eval.held_out else config.env
-    policy = Policy(env_spec(env), config.policy)
-    LocalInference(policy, source, seed=0).refresh()  # copies the weights
-    options = config.eval
-    return evaluate(
-        dataclasses.replace(config, env=env),
-        policy,
-        episodes=options.episodes,
-        greedy=options.greedy,
-        seed=EVALUATION_SEED + config.seed,
-    )
+
+    def __init__(self, config: Config, policy: Policy, *, seed: int, version: int = 0) -> None:
+        """`version`: of the policy's weights, for whoever asks afterwards."""
+        check_evaluation(config)
+        self.version = version
+        self._config, self._policy, self._seed = config, policy, seed
+        self._env = evaluated_env(config)
+        self._protocol: dict[str, object] = {}
+        self._rounds = self._plan()
+        self._before: list[Games] = []
+        self._games = next(self._rounds)
+
+    def _plan(self) -> Iterator[Games]:
+        """Rounds of at most `MAX_SLOTS` levels each; of one level a single one."""
+        levels, episodes = num_levels(self._env), self._config.eval.episodes
+        rounds = math.ceil(levels / MAX_SLOTS)
+        slots = (
+            math.ceil(levels / rounds) if levels > 1 else min(episodes, max(self._env.num_envs, MAX_SLOTS))
+        )
+        quota = np.full(rounds * slots, episodes // (rounds * slots))
+        quota[: episodes % (rounds * slots)] += 1
+        # Slots that are stepped one after the other anyway are envs of their own, which can be left.
+        together = levels > 1 or self._env.num_threads > 1 or suite_of(self._env.id).steps_together
+        each = for_whole_games(self._env, slots if together else 1)
+        for turn, share in enumerate(quota.reshape(rounds, slots)):
+            envs = _make(each, turn, 1 if together else slots)
+            spec = envs[0].spec
+            self._protocol = {
+                "env_id": self._env.id,
+                **protocol(each),
+                "num_actions": spec.num_actions,
+                "frames_per_step": spec.frames_per_step,
+            }
+            options = self._config.eval
+            yield Games(
+                envs,
+                LocalInference(self._policy, None, seed=self._seed + turn, greedy=options.greedy),
+                share.tolist(),
+                seed=self._seed + turn,
+                max_steps=options.max_episode_steps,
+            )
+
+    @property
+    def _all(self) -> list[Games]:
+        return [*self._before, self._games]
+
+    @property
+    def played(self) -> int:
+        return sum(len(games.played) for games in self._all)
+
+    @property
+    def steps(self) -> int:
+        """Agent steps so far, of all slots."""
+        return sum(games.steps for games in self._all)
+
+    @property
+    def progress(self) -> str:
+        return f"{self.played} of {self._config.eval.episodes} games, {self.steps:,} steps"
+
+    def step(self) -> bool:
+        """One step of every slot that owes a game; False when all games are played."""
+        if self._games.done:
+            following = next(self._rounds, None)
+            if following is None:
+                return False
+            self._before.append(self._games)
+            self._games = following
+        self._games.step()
+        return True
+
+    def result(self) -> Evaluation:
+        """Of the games played so far: `step` returned False, and all are."""
+        episodes: list[EpisodeStats] = [episode for games in self._all for episode in games.played]
+        return Evaluation(
+            episodes=episodes,
+            greedy=self._config.eval.greedy,
+            seed=self._seed,
+            levels=level_choice(self._config),
+            protocol=self._protocol,
+            score_suite=suite_for(self._env),
+            max_episode_steps=self._config.eval.max_episode_steps,
+            cut=sum(games.cut for games in self._all),
+            unplayed=sum(games.unplayed for games in self._all),
+            idle=sum(games.idle for games in self._all),
+        )
+
+    def close(self) -> None:
+        self._games.close()
 
 
-def evaluate(config: Config, policy: Policy, *, episodes: int, greedy: bool, seed: int) -> Evaluation:
-    """Plays `episodes` games of `config.env` with `policy` on the CPU, as many of each of its levels.
-
-    Raises ConfigError for a number of games below 1, or below the number of levels; EnvError where the env
-    cannot be made.
-    """
-    levels = num_levels(config.env)
-    if episodes < levels:
-        raise ConfigError(f"episodes = {episodes}: needs at least {levels}, the number of levels")
-    rounds = math.ceil(levels / MAX_SLOTS)
-    slots = math.ceil(levels / rounds) if levels > 1 else min(episodes, max(config.env.num_envs, MAX_SLOTS))
-    env_config = for_whole_games(config.env, slots)
-    quota = np.full(rounds * slots, episodes // (rounds * slots))
-    quota[: episodes % (rounds * slots)] += 1
-    played: list[EpisodeStats] = []
-    for turn, share in enumerate(quota.reshape(rounds, slots)):
-        env = make_vec(env_config, actor_id=turn)
-        spec = env.spec
-        inference = LocalInference(policy, None, seed=seed + turn, greedy=greedy)
-        played += _play(env, inference, share, seed + turn)
-    return Evaluation(
-        episodes=played,
-        greedy=greedy,
-        seed=seed,
-        protocol={
-            "env_id": config.env.id,
-            **protocol(env_config),
-            "num_actions": spec.num_actions,
-            "frames_per_step": spec.frames_per_step,
-        },
-        score_suite=suite_for(env_config),
-    )
-
-
-def _play(env: VecEnv, inference: Inference, quota: NDArray[np.int64], seed: int) -> list[EpisodeStats]:
-    """`quota[slot]` games of each slot; closes the env."""
-    collector = Collector(env, inference, unroll_length=1, actor_id=0, incarnation=seed, env_seed=seed)
-    rest, played = quota.copy(), []
+def _make(config: EnvConfig, actor_id: int, count: int) -> list[VecEnv]:
+    envs: list[VecEnv] = []
     try:
-        while rest.any():
-            for episode in collector.collect().episodes:
-                if rest[episode.slot] > 0:
-                    rest[episode.slot] -= 1
-                    played.append(episode)
+        for _ in range(count):
+            envs.append(make_vec(config, actor_id=actor_id))
+    except BaseException:
+        for env in envs:
+            env.close()
+        raise
+    return envs
+
+
+def play_newest(config: Config, source: WeightSource) -> Playing:
+    """An evaluation by the newest weights of `source`, which are copied; the same games every time."""
+    policy = Policy(env_spec(evaluated_env(config)), config.policy)
+    weights = LocalInference(policy, source, seed=0)
+    weights.refresh()
+    return Playing(config, policy, seed=evaluation_seed(config), version=weights.version)
+
+
+def evaluate(
+    config: Config, policy: Policy, *, seed: int, watch: Callable[[Playing], None] = lambda playing: None
+) -> Evaluation:
+    """Plays a whole evaluation; `watch` is called after every step of it. Raises as `Playing`."""
+    playing = Playing(config, policy, seed=seed)
+    try:
+        while playing.step():
+            watch(playing)
     finally:
-        collector.close()
-    return played
+        playing.close()
+    return playing.result()

@@ -6,6 +6,7 @@ Here and not among the learner's modules: it is acting that is filmed, and no tr
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class Film:
     def report(self) -> str:
         returns = ", ".join(f"{value:g}" for value in self.returns)
         text = f"{self.path}: {self.frames} frames, {self.steps} steps, return {returns}"
-        return text + ("; cut off by --max-steps" if self.cut else "")
+        return text + (f"; cut off by --max-steps {self.steps}" if self.cut else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,22 +72,30 @@ class FilmOptions:
         add("--observation", action="store_true", help="draw what the policy sees, not the env's own picture")
 
     @classmethod
-    def parsed(cls, arguments: argparse.Namespace, default_path: Path) -> FilmOptions:
+    def parsed(
+        cls, arguments: argparse.Namespace, default_path: Path, *, greedy: bool, seed: int
+    ) -> FilmOptions:
         return cls(
             path=arguments.out or default_path,
             episodes=arguments.episodes,
             max_steps=arguments.max_steps,
             fps=arguments.fps,
-            greedy=not arguments.sampled,
-            seed=arguments.seed,
+            greedy=greedy,
+            seed=seed,
             observation=arguments.observation,
         )
 
 
-def film(config: Config, policy: Policy, options: FilmOptions) -> Film:
+def film(
+    config: Config,
+    policy: Policy,
+    options: FilmOptions,
+    show: Callable[[int, int, str], None] = lambda done, steps, text: None,
+) -> Film:
     """Plays games of `config.env` on the CPU and writes the video of them.
 
-    Raises EnvError and VideoError; after an error the path is as it was.
+    `show` is called after every frame: steps so far, twice, and a line for people. Raises EnvError and
+    VideoError; after an error the path is as it was.
     """
     games: dict[int, float] = {}
     steps, ended = 0, False
@@ -108,5 +117,7 @@ def film(config: Config, policy: Policy, options: FilmOptions) -> Film:
                 games[moment.game] = moment.episodic_return
                 ended = moment.ended is not None
                 steps += not ended
+                text = f"game {moment.game} of {options.episodes}, {steps:,} of at most {options.max_steps:,}"
+                show(steps, steps, f"{text} steps")
     cut = not ended or len(games) < options.episodes
     return Film(options.path, list(games.values()), steps, video.frames, cut)

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import Config, ConfigError
-from learner.records.metrics import METRICS, SUITE_PREFIX
+from learner.records.metrics import FAMILIES, METRICS
 from learner.records.run_dir import RunDir
 
 POINTS = 50
@@ -183,7 +183,7 @@ def _grid(name: str, steps: Sequence[NDArray[np.float64]]) -> NDArray[np.float64
 
 def check_metric(metric: str, runs: Sequence[Run]) -> None:
     """Raises ConfigError unless some run logged `metric`."""
-    if metric not in METRICS and not metric.startswith(SUITE_PREFIX):
+    if metric not in METRICS and not metric.startswith(tuple(FAMILIES)):
         near = get_close_matches(metric, METRICS, n=1)
         hint = f"; did you mean {near[0]}?" if near else "; docs/metrics.md lists all of them"
         raise ConfigError(f"--metric {metric}: there is no such metric{hint}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from typing import Protocol
 
-from learner.records.metrics import SUITE_PREFIX, Metrics
+from learner.records.metrics import Metrics, level_metrics
 
 
 class Evaluation(Protocol):
-    """What is logged of one (actors/play/evaluate.py)."""
+    """What is logged of one (actors/play/evaluation.py)."""
 
     @property
     def episodes(self) -> Sized: ...
@@ -20,14 +20,17 @@ class Evaluation(Protocol):
     @property
     def mean_length(self) -> float: ...
     @property
-    def score_suite(self) -> str | None: ...
+    def cut(self) -> int: ...
     @property
-    def scores(self) -> dict[str, float]: ...
+    def level_returns(self) -> Mapping[str, float]: ...
+    @property
+    def score_suite(self) -> str | None: ...
+    def warnings(self) -> list[str]: ...
 
 
 class Finished(Protocol):
     @property
-    def global_step(self) -> int: ...
+    def version(self) -> int: ...
     @property
     def evaluation(self) -> Evaluation: ...
 
@@ -38,50 +41,77 @@ class Evaluator(Protocol):
     @property
     def errors(self) -> int: ...
 
-    def request(self, global_step: int) -> bool: ...
+    def request(self, global_step: int, stopped: Callable[[], bool]) -> bool: ...
 
     def finished(self, timeout_s: float = 0.0) -> Finished | None: ...
+
+
+class Clock(Protocol):
+    """Where the training stands (learner/learner.py)."""
+
+    updates: int
+    global_step: int
 
 
 class Evaluations:
     """One every `interval_steps` agent steps, or as often as they can be played; a last one at the end."""
 
-    def __init__(self, evaluator: Evaluator, interval_steps: int, global_step: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        interval_steps: int,
+        steps_per_update: int,
+        now: Clock,
+        metrics: Metrics,
+        stopped: Callable[[], bool],
+    ) -> None:
+        """`stopped`: whether the run is to end at once, evaluations or not."""
         self._evaluator, self._interval, self._metrics = evaluator, interval_steps, metrics
-        self._last = global_step // interval_steps
+        self._steps_per_update, self._now, self._stopped = steps_per_update, now, stopped
+        self._last = now.global_step // interval_steps
         self._done = -1
+        """Version of the weights that were evaluated last."""
 
-    def poll(self, global_step: int) -> None:
+    def poll(self) -> None:
         """After every update: asks for an evaluation that is due, and takes one that is done."""
-        if global_step // self._interval > self._last and self._evaluator.request(global_step):
-            self._last = global_step // self._interval
+        step = self._now.global_step
+        if step // self._interval > self._last and self._evaluator.request(step, self._stopped):
+            self._last = step // self._interval
         self._take(0.0)
 
-    def finish(self, global_step: int, stopped: Callable[[], bool]) -> None:
-        """At the end of the training, by the weights of `global_step`; waits, unless asked to stop."""
+    def finish(self) -> None:
+        """At the end of the training, by its last weights, which are published; waits, unless stopped."""
         requested = False
-        while self._done != global_step and not stopped():
+        while self._done != self._now.updates and not self._stopped():
             errors = self._evaluator.errors
-            requested = requested or self._evaluator.request(global_step)
-            self._take(0.5)
-            if requested and self._evaluator.errors > errors:
+            requested = requested or self._evaluator.request(self._now.global_step, self._stopped)
+            taken = self._take(0.5)
+            if requested and (taken or self._evaluator.errors > errors):
                 return
 
-    def _take(self, timeout_s: float) -> None:
-        """Metrics of an evaluation that is done."""
+    def _take(self, timeout_s: float) -> bool:
+        """Metrics of an evaluation that is done; whether one is."""
         finished = self._evaluator.finished(timeout_s)
         self._metrics.add("faults/eval_errors", self._evaluator.errors)
         if finished is None:
-            return
-        self._done = finished.global_step
+            return False
+        self._done = finished.version
         result = finished.evaluation
+        for line in result.warnings():
+            print(f"evaluation: {line}", flush=True)
         self._metrics.add_many(
             {
                 "eval/episodic_return": result.mean,
                 "eval/episodic_return_std": result.std,
                 "eval/episodic_length": result.mean_length,
                 "eval/episodes": len(result.episodes),
-                "eval/global_step": finished.global_step,
-                **{f"{SUITE_PREFIX}{result.score_suite}/{k}": score for k, score in result.scores.items()},
+                "eval/games_cut": result.cut,
+                "eval/global_step": self._step_of(finished.version),
+                **level_metrics(result.level_returns, result.score_suite, "eval_levels", "suite"),
             }
         )
+        return True
+
+    def _step_of(self, version: int) -> int:
+        """Agent steps done when these weights were taken: the updates of this process are all of one size."""
+        return self._now.global_step - (self._now.updates - version) * self._steps_per_update

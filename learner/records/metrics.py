@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from actors.rollout import EpisodeStats
+from envs.scores import level_of, score_levels
 
 Reduction = Literal["mean", "max", "sum", "last", "episodes"]
 
@@ -85,31 +86,53 @@ METRICS: dict[str, MetricSpec] = {
     "eval/episodic_return_std": MetricSpec("reward", "last", "standard deviation over its games"),
     "eval/episodic_length": MetricSpec("agent steps", "last", "mean length of its games"),
     "eval/episodes": MetricSpec("episodes", "last", "games that it was averaged over"),
-    "eval/global_step": MetricSpec("agent steps", "last", "when the evaluated weights were taken"),
+    "eval/games_cut": MetricSpec("episodes", "last", "games cut off after eval.max_episode_steps"),
+    "eval/global_step": MetricSpec("agent steps", "last", "of the weights that were evaluated"),
 }
 
-SUITE_PREFIX = "suite/"
-_SUITE = MetricSpec("normalised score", "last", "a suite's own score, such as human-normalised return")
+FAMILIES: dict[str, MetricSpec] = {
+    "levels/": MetricSpec("reward", "last", "mean raw return of a level's last games"),
+    "eval_levels/": MetricSpec("reward", "last", "mean raw return of a level in an evaluation"),
+    "suite/": MetricSpec("percent", "last", "an evaluation's normalised score, of a level or of the suite"),
+    "suite_training/": MetricSpec("percent", "last", "the same of the last games of training"),
+}
+"""Metrics whose names go on with the name of a level, or of a suite and its level or aggregate."""
 
 
 def spec_of(name: str) -> MetricSpec:
-    """The spec of a metric; any `suite/NAME` has one. Raises KeyError for a name that is not in METRICS."""
-    if name.startswith(SUITE_PREFIX) and len(name) > len(SUITE_PREFIX):
-        return _SUITE
+    """The spec of a metric, also of a member of a family. Raises KeyError for an unknown name."""
+    for prefix, spec in FAMILIES.items():
+        if name.startswith(prefix) and len(name) > len(prefix):
+            return spec
     if name not in METRICS:
         raise KeyError(
-            f"unknown metric {name!r}: add it to learner.records.metrics.METRICS, or use suite/NAME"
+            f"unknown metric {name!r}: add it to METRICS in learner/records/metrics.py, or to a family: "
+            f"{', '.join(FAMILIES)}"
         )
     return METRICS[name]
+
+
+def level_metrics(
+    returns: Mapping[str, float], suite: str | None, levels: str, scores: str
+) -> dict[str, float]:
+    """Of the mean return by env id: `LEVELS/NAME` of each where there are several, and `SCORES/SUITE/...` of
+    what has a score."""
+    by_level, aggregates = score_levels(suite, returns)
+    named = {level_of(env_id) or env_id.rpartition("/")[2]: value for env_id, value in returns.items()}
+    found = {f"{levels}/{name}": value for name, value in named.items()} if len(returns) > 1 else {}
+    return found | {f"{scores}/{suite}/{name}": score for name, score in (by_level | aggregates).items()}
 
 
 class Metrics:
     """Accumulates values between two calls of `reduce`."""
 
-    def __init__(self) -> None:
+    def __init__(self, suite: str | None = None) -> None:
+        """`suite`: of the score table for the env's levels (`envs.scores.suite_for`)."""
+        self._suite = suite
         self._window: dict[str, list[float]] = {}
         self._returns: deque[float] = deque(maxlen=EPISODE_WINDOW)
         self._lengths: deque[float] = deque(maxlen=EPISODE_WINDOW)
+        self._levels: dict[str, deque[float]] = {}
         self.nonfinite = 0
         """Metrics left out of their rows so far, NaN or infinite."""
         self._told: set[str] = set()
@@ -131,6 +154,8 @@ class Metrics:
         """A game that ended, of whatever actor."""
         self._returns.append(finished.episodic_return)
         self._lengths.append(float(finished.episodic_length))
+        level = self._levels.setdefault(finished.level, deque(maxlen=EPISODE_WINDOW))
+        level.append(finished.episodic_return)
         self.add("charts/episodes", 1.0)
         self.add("charts/window_return", finished.episodic_return)
 
@@ -140,10 +165,12 @@ class Metrics:
         All are finite. A metric that came out NaN or infinite is left out of its row, counted, and told of
         once: it says something about the run, but only a loss or a gradient that is not finite ends one.
         """
-        reduced = {name: _reduce(METRICS.get(name, _SUITE), values) for name, values in self._window.items()}
+        reduced = {name: _reduce(spec_of(name), values) for name, values in self._window.items()}
         if "charts/episodes" in self._window:
             reduced["charts/episodic_return"] = sum(self._returns) / len(self._returns)
             reduced["charts/episodic_length"] = sum(self._lengths) / len(self._lengths)
+            means = {level: sum(returns) / len(returns) for level, returns in self._levels.items()}
+            reduced |= level_metrics(means, self._suite, "levels", "suite_training")
         self._window.clear()
         for name in [name for name, value in reduced.items() if not math.isfinite(value)]:
             value = reduced.pop(name)
@@ -155,11 +182,17 @@ class Metrics:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain JSON: the last games, without which the return would jump where a run is resumed."""
-        return {"returns": list(self._returns), "lengths": list(self._lengths)}
+        return {
+            "returns": list(self._returns),
+            "lengths": list(self._lengths),
+            "levels": {level: list(returns) for level, returns in self._levels.items()},
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._returns = deque(state["returns"], maxlen=EPISODE_WINDOW)
         self._lengths = deque(state["lengths"], maxlen=EPISODE_WINDOW)
+        levels = state.get("levels", {})  # absent from checkpoints of an earlier version
+        self._levels = {level: deque(returns, maxlen=EPISODE_WINDOW) for level, returns in levels.items()}
 
 
 def _reduce(spec: MetricSpec, values: list[float]) -> float:

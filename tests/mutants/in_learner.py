@@ -221,12 +221,12 @@ MUTANTS = [
         "learner/records/test_evaluations.py",
         (
             "an evaluation is asked for at every update",
-            "self._last = global_step // self._interval\n        self._take",
+            "self._last = step // self._interval\n        self._take",
             "self._take",
         ),
         (
             "the run ends without its last evaluation",
-            "while self._done != global_step and",
+            "while self._done != self._now.updates and",
             "while self._done < 0 and",
         ),
         (

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from actors.inference import LocalInference
-from actors.play.evaluate import evaluate
+from actors.collect import Collector
+from actors.inference import Decision, LocalInference
+from actors.play.evaluate import Playing, evaluate
+from actors.play.evaluation import Evaluation
+from actors.play.games import Games
 from actors.policy import Policy
+from actors.rollout import EpisodeStats
 from actors.weights import WeightSnapshot
 from configs.presets import preset
-from configs.schema import Config, EnvConfig
+from configs.schema import Config, EnvConfig, EvalConfig
 from envs.make import env_spec, make_vec
 from envs.spec import VecEnv
+from envs.suites.streams import distinct_seeds
 
 
 def _config(env_id: str, slots: int = 4) -> Config:
@@ -26,6 +32,11 @@ def _config(env_id: str, slots: int = 4) -> Config:
     )
 
 
+def _playing(config: Config, episodes: int, greedy: bool = True, **terms: Any) -> Config:
+    options = EvalConfig(episodes=episodes, greedy=greedy, **terms)
+    return dataclasses.replace(config, eval=options)
+
+
 def _policy(config: Config) -> Policy:
     torch.manual_seed(0)
     return Policy(env_spec(config.env), config.policy)
@@ -33,32 +44,117 @@ def _policy(config: Config) -> Policy:
 
 def test_every_slot_plays_its_quota_however_long_its_games_are() -> None:
     config = _config("counting/3")
-    result = evaluate(config, _policy(config), episodes=40, greedy=True, seed=1)
+    result = evaluate(_playing(config, 40), _policy(config), seed=1)
     assert Counter(e.slot for e in result.episodes) == {slot: 3 if slot < 8 else 2 for slot in range(16)}
     assert {e.slot: e.episodic_length for e in result.episodes} == {slot: 3 + slot for slot in range(16)}
     assert result.mean == pytest.approx(np.mean(result.returns))
     assert result.std == pytest.approx(np.std(result.returns, ddof=1))
 
 
+@pytest.mark.parametrize("episodes", [5, 16, 23])
+def test_a_slot_that_has_played_its_quota_is_left_out(episodes: int) -> None:
+    """CartPole, whose games differ in length: every step taken belongs to a game that counts."""
+    config = _playing(_config("CartPole-v1"), episodes, greedy=False)
+    playing = Playing(config, _policy(config), seed=1)
+    while playing.step():
+        pass
+    result = playing.result()
+    lengths = [episode.episodic_length for episode in result.episodes]
+    starts = episodes - min(episodes, 16)  # of a slot's second game: a step that is no decision
+    assert len(lengths) == episodes and playing.steps == sum(lengths) + starts
+    assert len(set(lengths)) > 3 and max(lengths) > 1.5 * min(lengths)
+
+
+def test_the_games_of_a_slot_are_the_same_however_many_are_played() -> None:
+    config = _config("CartPole-v1")
+    few, many = (evaluate(_playing(config, n), _policy(config), seed=1).episodes for n in (3, 12))
+    assert sorted(few, key=lambda e: e.slot) == [e for e in sorted(many, key=lambda e: e.slot) if e.slot < 3]
+
+
+ENDLESS = "tests.endless_env:Endless-v0"
+
+
+def test_a_game_that_never_ends_is_cut_off_and_told() -> None:
+    config = _playing(_config(ENDLESS), 20, max_episode_steps=30)
+    result = evaluate(config, _policy(config), seed=1)
+    assert [episode.episodic_length for episode in result.episodes] == [30] * 16
+    assert (result.cut, result.unplayed, result.idle) == (16, 4, 0)
+    assert "16 games were cut off after 30 steps" in result.report()
+    assert "and 4 more did not begin" in result.report()
+    assert result.to_json()["games_cut"] == 16
+
+
+def test_games_in_which_nothing_happens_for_long_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.play.games.IDLE_STEPS", 20)
+    config = _playing(_config(ENDLESS), 3, max_episode_steps=50)
+    result = evaluate(config, _policy(config), seed=1)  # a reward at every 25th step
+    assert result.idle == 3 and "without any reward" in result.report()
+    monkeypatch.setattr("actors.play.games.IDLE_STEPS", 26)
+    assert evaluate(config, _policy(config), seed=1).idle == 0
+
+
+def test_the_policy_sees_what_it_sees_in_training() -> None:
+    """Observation, reward, reset and previous action at every step, as a Collector gives them."""
+    config = _config("counting/3/2", slots=16)
+
+    class Noting(LocalInference):
+        def __init__(self) -> None:
+            super().__init__(_policy(config), None, seed=1)
+            self.seen: list[list[np.ndarray]] = []
+
+        def step(self, *inputs: Any, **named: Any) -> Decision:
+            self.seen.append([np.array(x) for x in (*inputs[:3], inputs[4])])
+            return super().step(*inputs, **named)
+
+    ours, theirs = Noting(), Noting()
+    games = Games([make_vec(config.env)], ours, [3] * 16, seed=1, max_steps=1000)
+    while not games.done:
+        games.step()
+    collector = Collector(
+        make_vec(config.env),
+        theirs,
+        unroll_length=len(ours.seen),
+        actor_id=0,
+        incarnation=0,
+        env_seed=int(distinct_seeds(1, 1)[0]),
+    )
+    rollout = collector.collect()
+    for mine, other in zip(ours.seen, theirs.seen, strict=True):
+        for a, b in zip(mine, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+    for slot in range(16):
+        first = [episode for episode in rollout.episodes if episode.slot == slot][:3]
+        assert [episode for episode in games.played if episode.slot == slot] == first
+    assert any(inputs[2].any() for inputs in ours.seen[1:]), "resets were among them"
+
+
+def test_a_level_s_return_is_the_mean_of_its_games() -> None:
+    games = [("ALE/Pong-v5", -20.7), ("ALE/Boxing-v5", 0.1), ("ALE/Pong-v5", 14.6), ("ALE/Boxing-v5", 12.1)]
+    episodes = [
+        EpisodeStats(episodic_return=value, episodic_length=9, level=level, slot=0, ended_by="termination")
+        for level, value in games
+    ]
+    terms: dict[str, Any] = {"greedy": True, "seed": 1, "levels": "as configured", "max_episode_steps": 10}
+    result = Evaluation(episodes=episodes, protocol={"env_id": "x"}, score_suite="atari57", **terms)
+    assert result.level_returns == pytest.approx({"ALE/Boxing-v5": 6.1, "ALE/Pong-v5": -3.05})
+    assert result.scores == pytest.approx({"boxing": 50.0, "pong": 50.0}) and result.aggregates == {}
+    assert "atari57 boxing: 50.0 %" in result.report()
+    assert result.standard_error == pytest.approx(np.std([value for _, value in games], ddof=1) / 2)
+
+
 def test_no_game_of_a_memory_task_begins_without_its_cue() -> None:
     config = _config("memory/tmaze")
     assert config.env.memory.random_phase
-    result = evaluate(config, _policy(config), episodes=12, greedy=False, seed=1)
+    result = evaluate(_playing(config, 12, False), _policy(config), seed=1)
     assert {e.episodic_length for e in result.episodes} == {config.env.memory.length_min + 2}
 
 
 @pytest.mark.parametrize("greedy", [True, False])
 def test_same_seed_same_games(greedy: bool) -> None:
     config = _config("cartpole/masked")
-    runs = [evaluate(config, _policy(config), episodes=6, greedy=greedy, seed=s) for s in (3, 3, 4)]
+    runs = [evaluate(_playing(config, 6, greedy), _policy(config), seed=s) for s in (3, 3, 4)]
     assert runs[0] == runs[1] and runs[0].episodes != runs[2].episodes
     assert max(runs[0].returns) > 1.0, "returns are raw, not clipped to 1"
-
-
-def test_number_of_games_is_checked() -> None:
-    config = _config("counting/3")
-    with pytest.raises(ValueError, match="episodes = 0"):
-        evaluate(config, _policy(config), episodes=0, greedy=True, seed=1)
 
 
 class _Source:
@@ -126,8 +222,8 @@ def test_every_level_of_a_set_is_played_alike(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("actors.play.evaluate.num_levels", lambda config: 30)
     monkeypatch.setattr("actors.play.evaluate.make_vec", make)
     config = _config("counting/3")
-    result = evaluate(config, _policy(config), episodes=60, greedy=True, seed=1)
+    result = evaluate(_playing(config, 60), _policy(config), seed=1)
     assert made == [(0, 15), (1, 15)]
     assert Counter(e.slot for e in result.episodes) == dict.fromkeys(range(15), 4)
     with pytest.raises(ValueError, match="episodes = 29: needs at least 30"):
-        evaluate(config, _policy(config), episodes=29, greedy=True, seed=1)
+        evaluate(_playing(config, 29), _policy(config), seed=1)

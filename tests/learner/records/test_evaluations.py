@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+import pytest
 
 from learner.records.evaluations import Evaluations
 from learner.records.metrics import Metrics
+
+STEPS_PER_UPDATE = 10
+RETURNS = {"ALE/Pong-v5": 14.6, "ALE/Boxing-v5": 6.1}
+"""A human's, and half of one's."""
+
+
+@dataclass
+class _Learner:
+    global_step: int = 0
+
+    @property
+    def updates(self) -> int:
+        """Fewer than the steps tell: a resumed run may have had other batches before."""
+        return self.global_step // STEPS_PER_UPDATE + 1000
 
 
 @dataclass
@@ -15,102 +32,135 @@ class _Evaluation:
     mean: float = 2.0
     std: float = 0.5
     mean_length: float = 40.0
+    cut: int = 1
     score_suite: str | None = "atari57"
-    scores: dict[str, float] = field(default_factory=lambda: {"pong": 12.0})
+    level_returns: dict[str, float] = field(default_factory=lambda: dict(RETURNS))
+
+    def warnings(self) -> list[str]:
+        return ["1 game was cut off"]
 
 
 @dataclass
 class _Finished:
-    global_step: int
+    version: int
     evaluation: _Evaluation = field(default_factory=_Evaluation)
 
 
 class _Evaluator:
-    """Plays one evaluation at a time: `busy` until `play`, or at once."""
+    """Plays one evaluation at a time: `busy` until `play`, or at once; by weights `late` updates old."""
 
-    def __init__(self, *, at_once: bool = True) -> None:
+    def __init__(self, learner: _Learner, *, at_once: bool = True, late: int = 0) -> None:
         self.asked: list[int] = []
         self.errors = 0
         self.fails = False
-        self._at_once = at_once
+        self._learner, self._at_once, self._late = learner, at_once, late
         self._pending: deque[int] = deque()
         self._done: deque[_Finished] = deque()
 
-    def request(self, global_step: int) -> bool:
+    def request(self, global_step: int, stopped: Callable[[], bool]) -> bool:
         if self._pending:
             return False
         self.asked.append(global_step)
-        self._pending.append(global_step)
+        self._pending.append(self._learner.updates - self._late)
         if self._at_once:
             self.play()
         return True
 
     def play(self) -> None:
-        step = self._pending.popleft()
+        version = self._pending.popleft()
         if self.fails:
             self.errors += 1
         else:
-            self._done.append(_Finished(step))
+            self._done.append(_Finished(version))
 
     def finished(self, timeout_s: float = 0.0) -> _Finished | None:
         return self._done.popleft() if self._done else None
 
 
+def _evaluations(
+    evaluator: _Evaluator, learner: _Learner, metrics: Metrics | None = None, stopped: bool = False
+) -> Evaluations:
+    metrics = metrics or Metrics()
+    return Evaluations(evaluator, 100, STEPS_PER_UPDATE, learner, metrics, lambda: stopped)
+
+
+def _poll(evaluations: Evaluations, learner: _Learner, *steps: int) -> None:
+    for learner.global_step in steps:
+        evaluations.poll()
+
+
 def test_one_is_asked_for_where_a_multiple_of_the_interval_is_passed() -> None:
-    evaluator = _Evaluator()
-    evaluations = Evaluations(evaluator, 100, 0, Metrics())
-    for step in range(30, 400, 30):
-        evaluations.poll(step)
+    evaluator = _Evaluator(learner := _Learner())
+    _poll(_evaluations(evaluator, learner), learner, *range(30, 400, 30))
     assert evaluator.asked == [120, 210, 300]
 
 
 def test_a_resumed_run_does_not_evaluate_again_what_it_had() -> None:
-    evaluator = _Evaluator()
-    evaluations = Evaluations(evaluator, 100, 250, Metrics())
-    for step in (260, 290, 310):
-        evaluations.poll(step)
+    evaluator = _Evaluator(learner := _Learner(250))
+    _poll(_evaluations(evaluator, learner), learner, 260, 290, 310)
     assert evaluator.asked == [310]
 
 
 def test_one_that_is_due_while_another_is_played_is_asked_for_afterwards() -> None:
-    evaluator = _Evaluator(at_once=False)
-    evaluations = Evaluations(evaluator, 100, 0, Metrics())
-    for step in (100, 200, 230):
-        evaluations.poll(step)
+    evaluator = _Evaluator(learner := _Learner(), at_once=False)
+    evaluations = _evaluations(evaluator, learner)
+    _poll(evaluations, learner, 100, 200, 230)
     assert evaluator.asked == [100]
     evaluator.play()
-    evaluations.poll(260)
+    _poll(evaluations, learner, 260)
     assert evaluator.asked == [100, 260]
 
 
-def test_what_is_logged() -> None:
-    metrics = Metrics()
-    Evaluations(_Evaluator(), 100, 0, metrics).poll(100)
+def test_what_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics, learner = Metrics(), _Learner()
+    evaluator = _Evaluator(learner, at_once=False, late=3)
+    evaluations = _evaluations(evaluator, learner, metrics)
+    _poll(evaluations, learner, 100)
+    evaluator.play()
+    _poll(evaluations, learner, 180)
     logged = metrics.reduce()
+    scores = {name: logged.pop(name) for name in list(logged) if name.startswith("suite/")}
     assert {name: logged[name] for name in logged if not name.startswith("faults/")} == {
         "eval/episodic_return": 2.0,
         "eval/episodic_return_std": 0.5,
         "eval/episodic_length": 40.0,
         "eval/episodes": 3.0,
-        "eval/global_step": 100.0,
-        "suite/atari57/pong": 12.0,
+        "eval/games_cut": 1.0,
+        "eval/global_step": 70.0,  # three updates before it was asked for
+        "eval_levels/pong": 14.6,
+        "eval_levels/boxing": 6.1,
     }
+    assert scores == {
+        "suite/atari57/pong": pytest.approx(100.0),
+        "suite/atari57/boxing": pytest.approx(50.0),
+    }
+    assert "evaluation: 1 game was cut off" in capsys.readouterr().out
 
 
 def test_the_last_weights_are_evaluated_once_at_the_end() -> None:
-    evaluator, metrics = _Evaluator(), Metrics()
-    evaluations = Evaluations(evaluator, 100, 0, metrics)
-    evaluations.poll(100)
-    evaluations.finish(150, lambda: False)
+    metrics, learner = Metrics(), _Learner()
+    evaluator = _Evaluator(learner)
+    evaluations = _evaluations(evaluator, learner, metrics)
+    _poll(evaluations, learner, 100)
+    learner.global_step = 150
+    evaluations.finish()
     assert evaluator.asked == [100, 150] and metrics.reduce()["eval/global_step"] == 150.0
-    evaluations.finish(150, lambda: False)
+    evaluations.finish()
     assert evaluator.asked == [100, 150]
 
 
+def test_the_end_comes_also_where_the_last_weights_were_not_published() -> None:
+    """Through Ray a publication may fail: older ones play, once."""
+    evaluator = _Evaluator(learner := _Learner(150), late=2)
+    _evaluations(evaluator, learner).finish()
+    assert evaluator.asked == [150]
+
+
 def test_a_last_evaluation_that_fails_or_is_not_wanted_does_not_hold_the_run_up() -> None:
-    evaluator, metrics = _Evaluator(), Metrics()
+    metrics, learner = Metrics(), _Learner(150)
+    evaluator = _Evaluator(learner)
     evaluator.fails = True
-    Evaluations(evaluator, 100, 0, metrics).finish(150, lambda: False)
+    _evaluations(evaluator, learner, metrics).finish()
     assert evaluator.asked == [150] and metrics.reduce()["faults/eval_errors"] == 1.0
-    Evaluations(evaluator, 100, 0, metrics).finish(150, lambda: True)
+    _evaluations(evaluator, learner, metrics, stopped=True).finish()
     assert evaluator.asked == [150]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from actors.rollout import EpisodeStats
-from learner.records.metrics import METRICS, Metrics, RateMeter, spec_of
+from envs.suites.dmlab.levels import DMLAB30
+from learner.records.metrics import EPISODE_WINDOW, FAMILIES, METRICS, Metrics, RateMeter, spec_of
 
 PROMISED = set(
     """
@@ -24,14 +25,15 @@ lag/policy_version_mean lag/policy_version_max queue/rollouts queue/wait_ms
 rtrl/trace_norm rtrl/boundary_grad_frac rtrl/trace_breaks rtrl/trace_clips rtrl/staleness_cos
 faults/actor_restarts faults/env_errors faults/dropped_rollouts faults/checkpoint_errors faults/sink_errors
 faults/eval_errors faults/nonfinite_metrics
-eval/episodic_return eval/episodic_return_std eval/episodic_length eval/episodes eval/global_step
+eval/episodic_return eval/episodic_return_std eval/episodic_length eval/episodes
+eval/games_cut eval/global_step
 """.split()  # noqa: SIM905
 )
 
 
-def game(episodic_return: float, length: int = 10) -> EpisodeStats:
+def game(episodic_return: float, length: int = 10, level: str = "") -> EpisodeStats:
     return EpisodeStats(
-        episodic_return=episodic_return, episodic_length=length, level="", slot=0, ended_by="termination"
+        episodic_return=episodic_return, episodic_length=length, level=level, slot=0, ended_by="termination"
     )
 
 
@@ -42,7 +44,7 @@ def test_the_promised_names_and_no_others() -> None:
 
 def test_unknown_names_are_errors() -> None:
     metrics = Metrics()
-    for name in ("losses/polcy", "suite/", "charts"):
+    for name in ("losses/polcy", "suite/", "levels/", "charts"):
         with pytest.raises(KeyError, match="unknown metric"):
             metrics.add(name, 1.0)
     with pytest.raises(KeyError, match=r"filled by Metrics\.episode"):
@@ -88,6 +90,63 @@ def test_return_is_the_mean_of_the_last_hundred_games() -> None:
     assert reduced["charts/episodes"] == 1.0
     assert reduced["charts/window_return"] == 200.0
     assert reduced["charts/episodic_return"] == sum(range(50, 150)) / 100 + 1.5
+
+
+LEVELS = [f"dmlab/{level}" for level in DMLAB30]
+
+
+def test_levels_are_told_apart_and_the_suite_makes_its_score_of_them() -> None:
+    """Returns of 10 in the first level and 1000 in all others: far below and far above a human's."""
+    metrics = Metrics("dmlab30")
+    for _ in range(EPISODE_WINDOW + 3):
+        metrics.episode(game(-50.0, level=LEVELS[0]))
+    for level in LEVELS[:-1]:
+        for value in (990.0, 1010.0):
+            metrics.episode(game(10.0 if level == LEVELS[0] else value, level=level))
+    row = metrics.reduce()
+    window = [-50.0] * (EPISODE_WINDOW - 2) + [10.0, 10.0]
+    first = LEVELS[0].removeprefix("dmlab/")
+    assert row[f"levels/{first}"] == pytest.approx(sum(window) / EPISODE_WINDOW)
+    assert row["levels/rooms_watermaze"] == 1000.0
+    # Human 54, random 4.065: the table of IMPALA's authors, as in envs/score_tables/dmlab30.csv.
+    score = row["suite_training/dmlab30/rooms_watermaze"]
+    assert score == pytest.approx((1000.0 - 4.065) / (54.0 - 4.065) * 100.0)
+    assert not any(name.endswith("mean_capped") for name in row), "a level has not been played yet"
+    metrics.episode(game(1000.0, level=LEVELS[-1]))
+    row = metrics.reduce()
+    scores = {name: value for name, value in row.items() if name.startswith("suite_training/dmlab30/")}
+    capped, mean = scores.pop("suite_training/dmlab30/mean_capped"), scores.pop("suite_training/dmlab30/mean")
+    assert len(scores) == 30 and len([name for name in row if name.startswith("levels/")]) == 30
+    assert capped == pytest.approx(sum(min(value, 100.0) for value in scores.values()) / 30)
+    assert mean == pytest.approx(sum(scores.values()) / 30) != capped
+
+
+def test_a_single_level_has_a_score_and_no_row_of_its_own() -> None:
+    metrics = Metrics("atari57")
+    metrics.episode(game(30.5, level="ALE/Breakout-v5"))
+    row = metrics.reduce()
+    assert row["suite_training/atari57/breakout"] == pytest.approx(100.0), "a human's, less random's"
+    assert not [name for name in row if name.startswith("levels/")]
+    metrics.episode(game(math.inf, level="ALE/Breakout-v5"))
+    assert not [name for name in metrics.reduce() if name.startswith("suite")], (
+        "no score of what is not finite"
+    )
+
+
+def test_levels_survive_a_resume_and_are_absent_from_an_older_checkpoint() -> None:
+    before, after = Metrics("dmlab30"), Metrics("dmlab30")
+    for level in LEVELS:
+        before.episode(game(3.0, level=level))
+    state = json.loads(json.dumps(before.state_dict()))
+    after.load_state_dict(state)
+    after.episode(game(5.0, level=LEVELS[0]))
+    row = after.reduce()
+    first = LEVELS[0].removeprefix("dmlab/")
+    assert row[f"levels/{first}"] == 4.0 and "suite_training/dmlab30/mean_capped" in row
+    del state["levels"]
+    after.load_state_dict(state)
+    after.episode(game(5.0, level=LEVELS[0]))
+    assert "suite_training/dmlab30/mean_capped" not in after.reduce()
 
 
 def test_state_keeps_the_games_over_a_resume() -> None:
@@ -149,6 +208,12 @@ def test_the_page_documents_every_metric_and_no_other() -> None:
     for name in METRICS:
         section = page.index(f"\n## {name.partition('/')[0]}\n")
         assert section < page.index(f"| `{name}`"), "each under its heading"
+
+
+def test_the_page_has_a_section_on_every_family() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for prefix in FAMILIES:
+        assert f"- `{prefix}" in page
 
 
 def test_a_broken_row_of_the_page_is_found() -> None:
