@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import gymnasium
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from configs.schema import EnvConfig
+from actors.play.watch import watch
+from actors.policy import Policy
+from configs.schema import EnvConfig, PolicyConfig
 from envs.make import make_drawn, make_vec
 from envs.spec import Drawable, EnvError
 
@@ -38,6 +41,19 @@ class Plain(gymnasium.Env[Any, Any]):
         return np.full((8, 6, 3), self.steps, np.uint8)
 
 
+class Freely(Plain):
+    drawn: Any = None
+    stepped = 0
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+        Freely.stepped += 1
+        return super().step(action)
+
+    def render(self) -> Any:
+        return Freely.drawn
+
+
+gymnasium.register("DrawnFreely-v0", Freely, disable_env_checker=True)
 gymnasium.register("Drawn-v0", Plain, disable_env_checker=True)
 gymnasium.register("DrawnBlind-v0", Plain, kwargs={"display": False}, disable_env_checker=True)
 gymnasium.register("DrawnNever-v0", Plain, disable_env_checker=True)
@@ -52,6 +68,60 @@ def test_a_picture_is_of_the_present_state() -> None:
         assert picture.shape == (8, 6, 3) and picture.dtype == np.uint8 and (picture == step).all()
         env.step(np.zeros(1, np.int64))
     env.close()
+
+
+GREY = np.arange(48, dtype=np.uint8).reshape(8, 6)
+COLOURS = np.arange(144, dtype=np.uint8).reshape(8, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "shown"),
+    [
+        (COLOURS, COLOURS),
+        (COLOURS.astype(np.int64), COLOURS),
+        (COLOURS / np.float64(255), COLOURS),
+        ((COLOURS / 255).astype(np.float32), COLOURS),
+        (GREY, GREY[:, :, None].repeat(3, 2)),
+        (GREY[:, :, None], GREY[:, :, None].repeat(3, 2)),
+        (GREY / np.float32(255), GREY[:, :, None].repeat(3, 2)),
+        (GREY > 20, 255 * (GREY > 20)[:, :, None].repeat(3, 2)),
+        (np.concatenate([COLOURS, np.full((8, 6, 1), 255, np.uint8)], 2), COLOURS),
+        (COLOURS.tolist(), COLOURS),
+    ],
+)
+def test_what_an_env_draws_is_read_as_people_see_it(drawn: Any, shown: np.ndarray) -> None:
+    env = make_drawn(EnvConfig(id="DrawnFreely-v0"))
+    assert isinstance(env, Drawable)
+    Freely.drawn = drawn
+    env.reset(seed=1)
+    picture = env.draw()
+    assert picture.dtype == np.uint8 and picture.flags.c_contiguous
+    np.testing.assert_array_equal(picture, shown)
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("drawn", "words"),
+    [
+        (None, "None: its render() draws nothing"),
+        (COLOURS.astype(np.float32), "float32[8, 6, 3] from 0 to 143"),
+        (COLOURS.astype(np.int64) - 1, "int64[8, 6, 3] from -1 to 142"),
+        (np.full((8, 6), np.nan), "float64[8, 6] from nan to nan"),
+        (np.zeros((8, 6, 2), np.uint8), "uint8[8, 6, 2]"),
+        (np.zeros((2, 8, 6, 3), np.uint8), "uint8[2, 8, 6, 3]"),
+        ([GREY, COLOURS], "list, which is no array"),
+        ("a text", "<U6[]"),
+    ],
+)
+def test_a_drawing_that_is_no_picture_is_refused_before_the_first_step(drawn: Any, words: str) -> None:
+    env = make_drawn(EnvConfig(id="DrawnFreely-v0"))
+    assert isinstance(env, Drawable)
+    Freely.drawn, Freely.stepped = drawn, 0
+    policy = Policy(env.spec, PolicyConfig(encoder="none", core="none"))
+    with pytest.raises(EnvError, match=re.escape(words)) as caught:
+        list(watch(env, policy, episodes=1, max_steps=3, greedy=True, seed=1))
+    assert "DrawnFreely-v0" in str(caught.value) and "--observation" in str(caught.value)
+    assert Freely.stepped == 0
 
 
 def test_drawing_changes_nothing_of_the_game() -> None:

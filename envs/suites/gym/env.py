@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from configs.schema import EnvConfig
 from envs.guard import close_env
 from envs.spec import EnvError, EnvSpec, Observation, VecStep, check_actions
+from envs.suites.gym.pictures import as_picture
 from envs.suites.gym.spaces import decode_actions, encode_observations
 from envs.suites.streams import distinct_seeds
 
@@ -92,8 +93,7 @@ class DrawnGymVecEnv(GymVecEnv):
                 f"env.id = {self.spec.id!r} cannot draw itself here: {error}\nAdd --observation to draw what "
                 "the policy sees. (MuJoCo on a machine without a display: set MUJOCO_GL=egl)"
             ) from error
-        assert pictures is not None, "it was made with a render mode"
-        return np.asarray(pictures[0], np.uint8)
+        return as_picture(self.spec.id, None if pictures is None else pictures[0])
 
 
 def make_drawing(env_id: str, make_one: Callable[..., gymnasium.Env[Any, Any]]) -> DrawnGymVecEnv | None:
