@@ -19,7 +19,7 @@ from learner.publish import LocalPublisher
 from learner.records.checkpoint import load_latest
 from tests.envs.suites.dmlab.fake_deepmind_lab import install
 from tests.faulty_env import FAULT_VARIABLE
-from tests.integration.cli import Launch, read_metrics, rows_logged, wait_until
+from tests.integration.cli import PATIENCE_S, Launch, read_metrics, rows_logged, wait_until
 
 FAULTY = ["--env.id", "tests.faulty_env:Faulty-v0", "--policy.encoder", "none"]
 QUIET = ["--wandb.mode", "disabled", "--log-interval-s", "1e-9"]
@@ -109,9 +109,9 @@ def test_an_evaluation_that_never_ends_heeds_signals(
     run = tmp_path / "run"
     arguments = ["--runtime", "inline", "--num-actors", "1", "--run-dir", str(run), *QUIET, *ENDLESS, *EVERY]
     process = launch.start("train", "memory_rtrl", "--total-steps", "1600", *arguments)
-    wait_until(lambda: rows_logged(run) >= 4, timeout_s=200)  # the evaluation begins after the fifth update
+    wait_until(lambda: rows_logged(run) >= 4)  # the evaluation begins after the fifth update
     process.send_signal(number)
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     step = load_latest(run / "checkpoints").step
     assert 320 <= step <= 400 and (step < 400 or EVALUATION_STARTS in output)
