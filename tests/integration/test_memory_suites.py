@@ -1,4 +1,4 @@
-"""A short run by RTRL through Ray on each suite of other people's memory tasks that is installed."""
+"""A short run by RTRL on each suite of other people's memory tasks that is installed."""
 
 from __future__ import annotations
 
@@ -6,42 +6,42 @@ from pathlib import Path
 
 import pytest
 
+import launch as launch_module
 from learner.records.checkpoint import load_latest
 from tests.integration.cli import Launch, read_metrics
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("nothing_left")]
-
 SMALL = (
-    *(
-        "--runtime",
-        "ray",
-        "--num-actors",
-        "2",
-        "--env.num-envs",
-        "2",
-        "--batch-size",
-        "4",
-        "--unroll-length",
-        "10",
-    ),
+    *("--num-actors", "2", "--env.num-envs", "2", "--batch-size", "4", "--unroll-length", "10"),
     *("--policy.hidden-size", "16", "--total-steps", "200", "--learner-threads", "1"),
-    *("--ray.object-store-mib", "100", "--log-interval-s", "0.05", "--wandb.mode", "disabled"),
+    *("--log-interval-s", "0.05", "--wandb.mode", "disabled"),
 )
+
+
+def _check(run_dir: Path) -> None:
+    rows = read_metrics(run_dir)
+    assert load_latest(run_dir / "checkpoints").step == rows[-1]["global_step"] >= 200
+    assert rows[-1]["rtrl/trace_breaks"] == rows[-1]["faults/actor_restarts"] == 0
 
 
 @pytest.mark.parametrize(
     "preset",
-    [
-        "popgym_repeat_first_rtrl",
-        "minigrid_memory_s7_rtrl",
-        "mujoco_inverted_pendulum_p_rtrl",
-        "vizdoom_my_way_home_rtrl",
-    ],
+    ["popgym_repeat_first_rtrl", "minigrid_memory_s7_rtrl", "mujoco_inverted_pendulum_p_rtrl"],
 )
-def test_rtrl_trains_through_ray(preset: str, launch: Launch, tmp_path: Path) -> None:
+def test_rtrl_trains(preset: str, tmp_path: Path) -> None:
+    """Inline: to Ray, these are Gymnasium environments like any other."""
     pytest.importorskip(preset.partition("_")[0])
-    code, output = launch("train", preset, "--run-dir", str(tmp_path / "run"), *SMALL)
+    run_dir = tmp_path / "run"
+    assert (
+        launch_module.main(["train", preset, "--run-dir", str(run_dir), "--runtime", "inline", *SMALL]) == 0
+    )
+    _check(run_dir)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("nothing_left")
+def test_rtrl_trains_through_ray_on_engines_of_their_own(launch: Launch, tmp_path: Path) -> None:
+    pytest.importorskip("vizdoom")
+    run_dir, ray = tmp_path / "run", ("--runtime", "ray", "--ray.object-store-mib", "100")
+    code, output = launch("train", "vizdoom_my_way_home_rtrl", "--run-dir", str(run_dir), *ray, *SMALL)
     assert code == 0 and "total_steps = 200 reached" in output, output
-    rows = read_metrics(tmp_path / "run")
-    assert load_latest(tmp_path / "run" / "checkpoints").step == rows[-1]["global_step"] >= 200
-    assert rows[-1]["rtrl/trace_breaks"] == rows[-1]["faults/actor_restarts"] == 0
+    _check(run_dir)
