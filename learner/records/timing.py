@@ -22,9 +22,8 @@ class Stopwatch:
         if self._device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record(
-            torch.cuda.current_stream(self._device)
-        )  # not that of the current device, which may differ
+        # Of the named device: the current one may be another.
+        event.record(torch.cuda.current_stream(self._device))
         return event
 
     def lap(self, name: str) -> None:

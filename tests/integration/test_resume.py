@@ -1,97 +1,190 @@
-"""N + N updates through a checkpoint equal 2N updates, bit for bit, inline on a CPU."""
+"""N + N updates through a checkpoint equal 2N updates, bit for bit, inline on a CPU: whatever the options."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from actors.fleet.fleet import InlineFleet
-from actors.policy import Policy
-from configs.presets import preset
 from configs.schema import Config
-from envs.make import env_spec
-from learner.learner import Learner, seed_everything
-from learner.loop import StopFlag, TrainLoop
-from learner.publish import LocalPublisher
 from learner.records import checkpoint
-from learner.records.state import join_state
+from tests.learner.loop_runs import Run, different, tiny
 
-N = 6
+N = 3
+
+CHANGES: dict[str, list[Any]] = {
+    "env.num_envs": [2],
+    "policy.encoder": ["none"],
+    "policy.features": [16],
+    "policy.core": ["lstm", "none"],
+    "policy.hidden_size": [8],
+    "policy.forget_bias": [2.0],
+    "policy.num_layers": [2],
+    "policy.freeze_core": [True],
+    "policy.freeze_encoder": [True],
+    "policy.previous_action": [True],
+    "rtrl.boundary": [False],
+    "rtrl.fresh_traces": [True],
+    "rtrl.staleness_interval": [2],
+    "rtrl.history_rollouts": [2],
+    "rtrl.max_trace_norm": [0.1],
+    "eval.interval_steps": [56],
+    "seed": [7],
+    "total_steps": [500],
+    "num_actors": [2, 5],
+    "unroll_length": [3],
+    "batch_size": [4, 12],
+    "publish_interval": [2, 4],
+    "max_policy_lag": [3],
+    "credit": ["tbptt", "immediate"],
+    "discounting": [0.5],
+    "baseline_cost": [0.1],
+    "entropy_cost": [0.1],
+    "reward_clipping": ["abs_one", "soft_asymmetric"],
+    "reward_scale": [1.0],
+    "clip_rho_threshold": [None, 0.5],
+    "clip_pg_rho_threshold": [None],
+    "clip_c_threshold": [None],
+    "lambda_": [1.0],
+    "optimizer": ["rmsprop"],
+    "learning_rate": [1e-2],
+    "encoder_lr_scale": [0.1],
+    "alpha": [0.9],
+    "epsilon": [1e-3],
+    "momentum": [0.9],
+    "grad_norm_clipping": [0.1],
+    "diagnostics_interval": [1, 2],
+    "log_interval_steps": [56],
+}
+"""Values that are not those of `tiny()`: each makes another course of the run, which must go on exactly."""
+
+WITH: dict[str, dict[str, Any]] = {
+    "env.num_envs": {"batch_size": 4},
+    "rtrl.history_rollouts": {"rtrl.fresh_traces": True},
+    "policy.core": {"credit": "tbptt", "policy.forget_bias": 0.0},
+    "policy.freeze_core": {"credit": "tbptt"},
+    "max_policy_lag": {"publish_interval": 4},
+    "alpha": {"optimizer": "rmsprop"},
+    "momentum": {"optimizer": "rmsprop"},
+}
+"""What an option needs beside it to take effect."""
+
+NO_MATTER = {
+    "the same course, told or kept otherwise": (
+        *("preset", "run_dir", "wandb.", "checkpoint.", "log_interval_s", "eval."),
+    ),
+    "Ray's streams live in other processes: a resumed run begins new ones, and says so": ("runtime", "ray."),
+    "wall time ends the run sooner, and no more": ("time_limit_s",),
+    "another device or number of threads adds up in another order": ("device", "learner_threads"),
+    "the start of a new run": ("policy.load",),
+    "which env: whether its state can be written down is its own answer (Resumable), told at the resume": (
+        "env.",
+    ),
+}
+"""Options that are not walked, by reason: names, or beginnings of names."""
 
 
-class _StopAt:
-    errors = 0
-
-    def __init__(self, stop: StopFlag, update: int) -> None:
-        self._stop, self._update = stop, update
-
-    def write(self, global_step: int, metrics: Mapping[str, float]) -> None:
-        if metrics["charts/updates"] >= self._update:
-            self._stop.reason = "far enough"
-
-    def close(self, exit_code: int = 0) -> None: ...
+def _options(config: Any, prefix: str = "") -> Iterator[str]:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _options(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name
 
 
-def _config(preset_name: str, env_id: str) -> Config:
-    base = preset(preset_name)
-    return dataclasses.replace(
-        base,
-        runtime="inline",
-        env=dataclasses.replace(base.env, id=env_id, num_envs=4),
-        batch_size=8,
-        unroll_length=7,
-        total_steps=10_000,
-        log_interval_s=1e-9,
-        num_actors=3,
-    )
+def _with(config: Config, **changes: Any) -> Config:
+    """Names with dots reach into a branch; all at once, since some options are good together only."""
+    top = {name: value for name, value in changes.items() if "." not in name}
+    for branch in {name.partition(".")[0] for name in changes if "." in name}:
+        inner = {n.partition(".")[2]: v for n, v in changes.items() if n.startswith(f"{branch}.")}
+        top[branch] = dataclasses.replace(getattr(config, branch), **inner)
+    return dataclasses.replace(config, **top)
 
 
-def _run(config: Config, folder: Path, until: int, *, resume: bool) -> dict[str, torch.Tensor]:
-    """Trains to that update in a process state of its own making; the tensors of the last checkpoint."""
-    seed_everything(config.seed)
-    publisher, stop = LocalPublisher(), StopFlag()
-    learner = Learner(Policy(env_spec(config.env), config.policy), config, torch.device("cpu"))
-    state: dict[str, Any] | None = None
-    if resume:
-        loaded = checkpoint.load_latest(folder)
-        meta: Any = loaded.meta
-        state = join_state(meta["state"], loaded.tensors)
-        learner.load_state_dict(state)
-    publisher.publish(learner.policy, learner.updates)
-    fleet = InlineFleet(config, publisher.source, start_step=learner.global_step)
-    options = {"frames_per_step": 1, "stop": stop}
-    loop = TrainLoop(config, learner, fleet, publisher, _StopAt(stop, until), folder, **options)
-    if state is not None:
-        loop.resume(state)
-    loop.run()
-    fleet.close()
-    assert learner.updates == until
-    return checkpoint.load_latest(folder).tensors
+def test_every_option_is_walked_or_said_not_to_matter() -> None:
+    skipped = tuple(name for names in NO_MATTER.values() for name in names)
+    unsaid = [name for name in _options(tiny()) if name not in CHANGES and not name.startswith(skipped)]
+    assert not unsaid, f"say above whether these can change how a resumed run goes on: {unsaid}"
 
 
-@pytest.mark.parametrize("env_id", ["cartpole/masked", "counting/5"])
+def _exact(config: Config, folder: Path, first: int, last: int) -> None:
+    whole = Run(config, folder / "whole")
+    whole.run(until=last)
+    half = Run(config, folder / "halves")
+    half.run(until=first)
+    before = half.saved()
+    resumed = Run(config, folder / "halves", resume=True)
+    resumed.run(until=last)
+    assert different(whole.saved(), resumed.saved()) == []
+    assert different(whole.saved(), before), "nothing moved in between"
+    assert any(name.startswith("streams/") for name in before)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in CHANGES for value in CHANGES[name]])
+def test_resumed_equals_uninterrupted_to_the_bit_with(name: str, value: Any, tmp_path: Path) -> None:
+    config = tiny()
+    changes = WITH.get(name, {}) | {name: value}
+    if value == "lstm":
+        del changes["policy.forget_bias"]
+    config = _with(config, **changes)
+    assert config != tiny()
+    _exact(config, tmp_path, N, 2 * N)
+
+
 @pytest.mark.parametrize("arm", ["rtrl", "lstm"])
-def test_resumed_equals_uninterrupted_to_the_bit(arm: str, env_id: str, tmp_path: Path) -> None:
-    config = _config(f"cartpole_{arm}", env_id)
-    whole = _run(config, tmp_path / "whole", 2 * N, resume=False)
-    half = _run(config, tmp_path / "halves", N, resume=False)
-    resumed = _run(config, tmp_path / "halves", 2 * N, resume=True)
-    assert whole.keys() == resumed.keys()
-    different = [name for name in whole if not torch.equal(whole[name], resumed[name])]
-    assert not different
-    assert any(not torch.equal(whole[name], half[name]) for name in whole), "nothing moved in between"
-    groups = {name.split("/")[0] for name in whole}
-    assert {"policy", "optimizer", "streams"} <= groups
-    assert ("traces" in groups) == (arm == "rtrl")
+def test_resumed_equals_uninterrupted_on_integer_observations(arm: str, tmp_path: Path) -> None:
+    _exact(tiny(f"cartpole_{arm}", "counting/5"), tmp_path, N, 2 * N)
 
 
-def test_other_actors_start_new_streams_instead(tmp_path: Path) -> None:
-    config = _config("cartpole_rtrl", "cartpole/masked")
-    _run(config, tmp_path, N, resume=False)
-    more = dataclasses.replace(config, num_actors=4)
-    assert _run(more, tmp_path, 2 * N, resume=True)
+def test_the_last_games_go_on_too(tmp_path: Path) -> None:
+    """The window of `charts/episodic_return` is no tensor."""
+    config = tiny(unroll_length=30)
+    whole = Run(config, tmp_path / "whole")
+    whole.run(until=2 * N)
+    Run(config, tmp_path / "halves").run(until=N)
+    resumed = Run(config, tmp_path / "halves", resume=True)
+    resumed.run(until=2 * N)
+    returns = [
+        [row["charts/episodic_return"] for row in run.sink.rows if "charts/episodic_return" in row]
+        for run in (whole, resumed)
+    ]
+    assert returns[1] and returns[0][-len(returns[1]) :] == returns[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("num_actors", 4), ("rtrl.fresh_traces", True), ("env.id", "counting/7")]
+)
+def test_streams_of_other_settings_begin_anew_and_that_is_told(
+    name: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny(env_id="counting/5")
+    Run(config, tmp_path).run(until=N)
+    other = _with(config, **{name: value})
+    resumed = Run(other, tmp_path, resume=True)
+    said = capsys.readouterr().out
+    assert f"new episodes begin, with traces of zero: {name} changed" in said
+    resumed.run(until=2 * N)
+    assert checkpoint.load_latest(tmp_path).step == 2 * N * other.steps_per_update
+
+
+def test_streams_of_the_version_before_begin_anew_and_that_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It kept a list of five settings, and neither history nor the weights that were held."""
+    run = Run(tiny(), tmp_path)
+    full = run.loop._state.state_dict
+
+    def lean(*, streams: bool = True) -> dict[str, Any]:
+        state = full(streams=streams)
+        state["streams_of"] = ["inline", "cartpole/masked", 3, 4, "rtrl"]
+        return {name: value for name, value in state.items() if name not in ("history", "held")}
+
+    monkeypatch.setattr(run.loop._state, "state_dict", lean)
+    run.run(until=N)
+    resumed = Run(tiny(), tmp_path, resume=True)
+    assert "is of a version that did not save all" in capsys.readouterr().out
+    resumed.run(until=2 * N)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from actors.policy import Policy
-from configs.schema import Config, ConfigError, PolicyConfig
+from configs.schema import Config, ConfigError, PolicyConfig, RtrlConfig
 from learner.learner import Learner, LearnerError, resolve_device
+from learner.records import timing
 from learner.records.metrics import METRICS
 from tests.learner.batches import SPEC, config, random_batch
 
@@ -45,6 +47,30 @@ def test_an_update_moves_weights_counts_steps_and_reports_known_metrics(optimize
     assert metrics.keys() <= METRICS.keys()
     assert all(math.isfinite(value) for value in metrics.values())
     assert {"rtrl/trace_norm", "rtrl/boundary_grad_frac"} <= metrics.keys()
+
+
+def test_what_rtrl_measures_is_no_time_of_the_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor of the unroll: each is timed by a clock that only the named part moves."""
+    now = 0.0
+    learner = _learner(rtrl=RtrlConfig(staleness_interval=1))
+    assert learner.rtrl is not None
+
+    def slow(part: str, seconds: float, function: Any) -> Any:
+        def run(*arguments: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return function(*arguments)
+
+        return run
+
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(learner.rtrl, "begin", slow("rtrl", 1.0, learner.rtrl.begin))
+    monkeypatch.setattr(learner.rtrl, "finish", slow("rtrl", 2.0, learner.rtrl.finish))
+    monkeypatch.setattr(learner.optimizer, "step", slow("optimizer", 4.0, learner.optimizer.step))
+    metrics = learner.update(_batch())
+    laps = {name: value for name, value in metrics.items() if name.startswith("perf/")}
+    expected = {"rtrl": 3000.0, "optimizer": 4000.0, "forward": 0.0, "backward": 0.0}
+    assert laps == {f"perf/time_{name}_ms": value for name, value in expected.items()}
 
 
 def test_first_update_has_no_boundary_and_the_second_has() -> None:

@@ -66,6 +66,28 @@ def test_plain_line_says_everything_and_the_end_is_printed() -> None:
     assert "env errors" not in last and "\x1b" not in last
 
 
+@pytest.mark.parametrize(
+    ("seconds_left", "text"),
+    [
+        (None, "15 min 00 s left"),
+        (240.0, "4 min 00 s left (time limit)"),
+        (3600.0, "15 min 00 s left"),
+        (0.0, "0 s left (time limit)"),
+    ],
+)
+def test_the_time_left_ends_at_the_time_limit(seconds_left: float | None, text: str) -> None:
+    stream = io.StringIO()
+    view = ProgressView(1_000_000, Path("runs/x"), "title", lambda: seconds_left, output=stream)
+    view.write(100_000, {"charts/SPS": 1000.0})
+    assert stream.getvalue().split("  ")[0] == f"100,000 / 1,000,000 steps (10.0 %), {text}"
+
+
+def test_a_time_limit_is_shown_before_the_speed_is_known() -> None:
+    stream = io.StringIO()
+    ProgressView(500, Path("runs/x"), "title", lambda: 60.0, output=stream).write(0, {})
+    assert "1 min 00 s left (time limit)" in stream.getvalue()
+
+
 def test_values_stay_until_newer_ones_come() -> None:
     stream, now = io.StringIO(), 0.0
     view = ProgressView(500, Path("runs/x"), "title", output=stream, clock=lambda: now)
