@@ -84,7 +84,6 @@ def test_a_run_whose_output_cannot_be_written_trains_and_saves(told: bool, tmp_p
             stdout=full,
             stderr=subprocess.PIPE if told else full,
             text=True,
-            timeout=280,
         )
     assert result.returncode == 0, result.stderr
     if told:
