@@ -101,6 +101,9 @@ def wait_until(
     deadline = time.monotonic() + timeout_s
     while not happened():
         if of is not None and of.poll() is not None and not happened():
-            raise AssertionError(f"the process ended with {of.returncode}, and it had not happened")
+            printed = of.stdout.read() if of.stdout is not None else ""
+            raise AssertionError(
+                f"the process ended with {of.returncode}, and it had not happened\n{printed}"
+            )
         assert time.monotonic() < deadline, f"it did not happen within {timeout_s:g} s"
         time.sleep(interval_s)

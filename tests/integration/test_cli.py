@@ -47,8 +47,9 @@ def test_a_segment_with_a_name_is_found_in_the_hands_of_its_process() -> None:
 
 
 def test_waiting_ends_with_the_process_that_is_waited_for() -> None:
-    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"], text=True) as process:
-        with pytest.raises(AssertionError, match="the process ended with 3"):
+    command, pipe = [sys.executable, "-c", "print('last words'); raise SystemExit(3)"], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, text=True) as process:
+        with pytest.raises(AssertionError, match=r"(?s)the process ended with 3.*last words"):
             wait_until(lambda: False, of=process)
         wait_until(lambda: process.returncode == 3, of=process)
 

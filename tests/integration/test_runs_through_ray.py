@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -64,33 +65,29 @@ def _started(launch: Launch, run_dir: Path, *more: str) -> subprocess.Popen[str]
     return process
 
 
-@pytest.mark.parametrize(
-    ("number", "whole_group"),
-    [(signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGINT, True)],
-    ids=["SIGTERM", "SIGINT", "Ctrl-C in a terminal"],
-)
-def test_asked_to_stop_it_saves_and_ends_cleanly(
-    number: signal.Signals, whole_group: bool, launch: Launch, tmp_path: Path
-) -> None:
-    """A terminal sends Ctrl-C to every process of the group, Ray's too."""
-    run_dir = tmp_path / "run"
-    process = _started(launch, run_dir)
-    if whole_group:
-        os.killpg(process.pid, number)
-    else:
-        process.send_signal(number)
+def _ask_to_stop(process: subprocess.Popen[str], run_dir: Path, number: signal.Signals, send: Any) -> str:
+    """It saves and ends cleanly; what it printed."""
+    send(process.pid, number)
     code, output = ended(process)
     assert code == 0, output
     assert f"stopped by {number.name}" in output
     assert load_latest(run_dir / "checkpoints").step == read_metrics(run_dir)[-1]["global_step"]
+    return output
+
+
+def test_ctrl_c_in_a_terminal_reaches_every_process_and_loses_nothing(launch: Launch, tmp_path: Path) -> None:
+    """A terminal sends Ctrl-C to the whole group, Ray's processes too."""
+    process = _started(launch, tmp_path / "run")
+    _ask_to_stop(process, tmp_path / "run", signal.SIGINT, os.killpg)
 
 
 def test_killed_it_leaves_nothing_running_and_can_be_resumed(launch: Launch, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     process = _started(launch, run_dir)
     reached = read_metrics(run_dir)[-1]["global_step"]
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    assert [named_shared_memory(member) for member in family if member.is_running()] == [[]] * len(family)
+    root = psutil.Process(process.pid)
+    held = [named_shared_memory(member) for member in (root, *root.children(recursive=True))]
+    assert not any(held), "what has a name outlives its process"
     process.send_signal(signal.SIGKILL)
     ended(process)
     code, output = launch("train", "--resume", str(run_dir), "--total-steps", "2000")
@@ -113,28 +110,26 @@ def test_a_killed_actor_is_replaced_while_training_goes_on(launch: Launch, tmp_p
     wait_until(lambda: read_metrics(run_dir)[-1]["rtrl/trace_breaks"] == SLOTS, of=process)
     step = read_metrics(run_dir)[-1]["global_step"]
     wait_until(lambda: read_metrics(run_dir)[-1]["global_step"] > step + 5000, of=process)
-    process.send_signal(signal.SIGTERM)
-    code, output = ended(process)
-    assert code == 0 and "a new incarnation starts" in output
+    output = _ask_to_stop(process, run_dir, signal.SIGINT, os.kill)
+    assert "a new incarnation starts" in output
 
 
 def _descends(process: psutil.Process, ancestor: int) -> bool:
     return any(parent.pid == ancestor for parent in process.parents())
 
 
-def test_nothing_listens_beyond_loopback(launch: Launch, tmp_path: Path) -> None:
+def test_it_listens_on_loopback_only_and_saves_at_sigterm(launch: Launch, tmp_path: Path) -> None:
     process = _started(launch, tmp_path / "run")
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    root = psutil.Process(process.pid)
+    family = {member.pid: member.name() for member in (root, *root.children(recursive=True))}
     listening = [
-        (member.name(), connection.laddr)
-        for member in family
-        for connection in member.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
+        (family[connection.pid], connection.laddr.ip)
+        for connection in psutil.net_connections(kind="inet")
+        if connection.laddr and connection.status == psutil.CONN_LISTEN and connection.pid in family
     ]
     assert listening, "Ray listens somewhere"
-    assert [entry for entry in listening if entry[1].ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")] == []
-    process.send_signal(signal.SIGTERM)
-    ended(process)
+    assert [entry for entry in listening if entry[1] not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")] == []
+    _ask_to_stop(process, tmp_path / "run", signal.SIGTERM, os.kill)
 
 
 def test_an_env_that_keeps_failing_ends_the_run_with_its_own_error(launch: Launch, tmp_path: Path) -> None:
