@@ -63,7 +63,8 @@ class Rollout:
     reset: NDArray[np.bool_]
     """[T+1, E] observation t is the first of an episode: state and trace are zeroed before it is consumed."""
     action: NDArray[Any]
-    """[T, E] int64 or [T, E, A] float32; a dummy, ignored by the env, where terminated[t] or truncated[t]."""
+    """[T, E] int64, or [T, E, A] float32 (A dimensions) or int64 (A choices); a dummy, ignored by the env,
+    where terminated[t] or truncated[t]."""
     behaviour_logits: NDArray[np.float32]
     """[T, E, P] parameters of the action's distribution (actors/policy/distributions.py)."""
     previous_action: NDArray[Any]
@@ -96,9 +97,9 @@ class Rollout:
         """Raises ValueError naming the first field whose shape, type or values are wrong."""
         T, E, *each = self.action.shape
         kind = self.action.dtype.name
-        if (kind, len(each)) not in (("int64", 0), ("float32", 1)):
+        if (kind, len(each)) not in (("int64", 0), ("float32", 1), ("int64", 1)):
             raise ValueError(
-                f"rollout.action is {kind}{[T, E, *each]}, expected int64[T, E] or float32[T, E, A]"
+                f"rollout.action is {kind}{[T, E, *each]}, expected int64[T, E] or float32 or int64[T, E, A]"
             )
         expected: dict[str, tuple[tuple[int, ...], str]] = {
             "reward": ((T + 1, E), "float32"),

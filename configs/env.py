@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Literal
@@ -188,6 +189,11 @@ class EnvConfig:
     """`ALE/Breakout-v5`, `procgen/chaser`, `memory/tmaze`, ..., or any Gymnasium id (`module:Id-v0`)."""
     num_envs: int = 1
     """Env slots E that one actor steps together. One slot of one actor life is one stream."""
+    kwargs: str = ""
+    """Any Gymnasium id: arguments of its constructor, a JSON object: '{"size": 9}'."""
+    wrappers: str = ""
+    """Any Gymnasium id: `module:function` of an environment that returns one, comma-separated, the innermost
+    first; `gymnasium.wrappers:FlattenObservation`."""
     num_threads: int = 1
     """Threads that one actor may use to step its slots (native vector envs), or to render one (dmlab)."""
     max_episode_frames: int = 108_000
@@ -217,6 +223,10 @@ class EnvConfig:
     def __post_init__(self) -> None:
         require(bool(self.id), "env.id", self.id, "name an environment, for example ALE/Breakout-v5")
         require(self.num_envs >= 1, "env.num_envs", self.num_envs, "needs at least 1")
+        require(_is_object(self.kwargs), "env.kwargs", self.kwargs, "needs a JSON object: '{\"size\": 9}'")
+        for name in self.wrapper_names:
+            form = all(name.partition(":"))
+            require(form, "env.wrappers", self.wrappers, f"{name!r} is not of the form module:function")
         require(self.num_threads >= 1, "env.num_threads", self.num_threads, "needs at least 1")
         require(self.max_episode_frames >= 1, "env.max_episode_frames", self.max_episode_frames, "at least 1")
         require(
@@ -226,3 +236,15 @@ class EnvConfig:
             "is a probability in [0, 1)",
         )
         require(self.noop_max >= 0, "env.noop_max", self.noop_max, "cannot be negative")
+
+    @property
+    def wrapper_names(self) -> tuple[str, ...]:
+        """`wrappers`, one by one."""
+        return tuple(name.strip() for name in self.wrappers.split(",") if name.strip())
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return not text or isinstance(json.loads(text), dict)
+    except json.JSONDecodeError:
+        return False

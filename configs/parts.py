@@ -10,7 +10,7 @@ from typing import Literal
 
 from configs.error import require
 
-Encoder = Literal["none", "mlp", "shallow", "nature", "deep"]
+Encoder = Literal["auto", "none", "mlp", "shallow", "nature", "deep"]
 Core = Literal["none", "lstm", "elstm"]
 Credit = Literal["rtrl", "tbptt", "immediate"]
 RewardClipping = Literal["abs_one", "soft_asymmetric", "none"]
@@ -24,6 +24,7 @@ class PolicyConfig:
     """Encoder, recurrent core and heads."""
 
     encoder: Encoder = "mlp"
+    """`auto` goes by what is observed: convolutions for images, by their size; `mlp` where there is none."""
     features: int = 256
     """Width of the encoder's output; the core input adds the clipped previous reward."""
     core: Core = "elstm"

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from configs.atari import atari, atari_bench, atari_cpu
 from configs.cartpole import cartpole
 from configs.dmlab import dmlab, dmlab30, dmlab_cpu
+from configs.gym import gym
 from configs.memory import memory
 from configs.memory_suites import TASK_SUITES, mujoco
 from configs.procgen import procgen, procgen_cpu
@@ -19,6 +20,7 @@ _ATARI = re.compile(rf"atari_(?P<game>[a-z][a-z0-9_]*?)_(?P<arm>{_ARM})(?P<size>
 _CARTPOLE = re.compile(rf"cartpole_(?P<full>full_)?(?P<arm>{_ARM})")
 _DMLAB = re.compile(rf"dmlab_(?P<level>[a-z][a-z0-9_]*?)_(?P<arm>{_ARM})(?P<size>_cpu)?")
 _DMLAB30 = re.compile(rf"dmlab30_(?P<arm>{_ARM})")
+_GYM = re.compile(rf"gym_(?P<arm>{_ARM})")
 _MEMORY = re.compile(rf"memory_(?P<arm>{_ARM})")
 _MUJOCO = re.compile(rf"mujoco_(?P<body>[a-z][a-z0-9_]*?)_(?P<shown>[pv])_(?P<arm>{_ARM})")
 _PROCGEN = re.compile(rf"procgen_(?P<game>[a-z]+)_(?P<arm>{_ARM})(?P<size>_cpu)?")
@@ -33,6 +35,7 @@ def preset_patterns() -> list[str]:
         f"cartpole_[full_]{arms}",
         f"dmlab_<level>_{arms}[_cpu]",
         f"dmlab30_{arms}",
+        f"gym_{arms} --env.id ID",
         f"memory_{arms}",
         f"mujoco_<body>_{{p,v}}_{arms}",
         f"procgen_<game>_{arms}[_cpu]",
@@ -51,6 +54,8 @@ def preset(name: str) -> Config:
         return (dmlab_cpu if match["size"] else dmlab)(match["level"], match["arm"])
     if match := _DMLAB30.fullmatch(name):
         return dmlab30(match["arm"])
+    if match := _GYM.fullmatch(name):
+        return gym(match["arm"])
     if match := _MEMORY.fullmatch(name):
         return memory(match["arm"])
     if match := _PROCGEN.fullmatch(name):
@@ -62,7 +67,9 @@ def preset(name: str) -> Config:
     games = ("atari_breakout", "procgen_chaser")
     examples = [f"{game}_{arm}{cpu}" for game in games for arm in VARIANTS for cpu in ("", "_cpu")]
     near = get_close_matches(
-        name, examples + [f"{suite}_{arm}" for suite in ("cartpole", "memory") for arm in VARIANTS], n=1
+        name,
+        examples + [f"{suite}_{arm}" for suite in ("cartpole", "gym", "memory") for arm in VARIANTS],
+        n=1,
     )
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ConfigError(f"unknown preset {name!r}.{hint} Presets: {'; '.join(preset_patterns())}")

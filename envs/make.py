@@ -89,7 +89,8 @@ def protocol(config: EnvConfig) -> dict[str, object]:
     """What a score of `config`'s env depends on: the suite, and the settings that take effect in it."""
     suite = suite_of(config.id)
     effective = suite.fields - {"num_threads"}
-    return {"suite": suite.name} | {name: value for name, value, _ in _settings(config) if name in effective}
+    settings = {name: value for name, value, _ in _settings(config) if name in effective and value != ""}
+    return {"suite": suite.name} | settings
 
 
 def _settings(config: object, path: str = "") -> Iterator[tuple[str, object, object]]:

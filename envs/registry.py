@@ -180,6 +180,7 @@ SUITES: tuple[Suite, ...] = (
         name="gymnasium",
         prefix="",
         module="envs.suites.gym.env",
+        fields=frozenset({"kwargs", "wrappers"}),
         packages=("gymnasium",),
         install="pip install -c constraints.txt gymnasium",
     ),

@@ -45,10 +45,13 @@ class EnvSpec:
     """Shape of one slot's observation, or a dict of shapes where it has several parts; images are channels
     first."""
     observation_dtype: Any
-    """In the same form: `uint8` (pixels, 0 to 255), `float32`, or `int64` (words by number; 0: none)."""
+    """In the same form: `uint8` (0 to 255; pixels where the shape is [C, H, W]), `float32`, or `int64` (words
+    by number; 0: none)."""
     num_actions: int
-    """Discrete actions to choose from; or dimensions of a continuous one."""
+    """Discrete actions to choose from; or dimensions of a continuous one; or choices made at once."""
     continuous_actions: bool = False
+    action_sizes: tuple[int, ...] = ()
+    """Of an action that consists of several discrete choices: among how many each of them is. Else empty."""
     frames_per_step: int = 1
     """Emulator frames of one agent step (the action repeat)."""
     frames_stacked: int = 1
@@ -89,7 +92,8 @@ class VecEnv(Protocol):
         ...
 
     def step(self, actions: NDArray[Any]) -> VecStep:
-        """`actions`: [E] int64 in [0, num_actions); continuous: [E, num_actions] float32 in [-1, 1]."""
+        """`actions`: [E] int64 in [0, num_actions); continuous: [E, num_actions] float32 in [-1, 1]; of
+        several choices: [E, num_actions] int64, choice i in [0, action_sizes[i])."""
         ...
 
     def close(self) -> None: ...
@@ -115,9 +119,19 @@ class Drawable(Protocol):
 
 def check_actions(spec: EnvSpec, num_envs: int, actions: NDArray[Any]) -> None:
     """Raises ValueError unless `actions` has the shape and the range that `VecEnv.step` states."""
-    shape = (num_envs, spec.num_actions) if spec.continuous_actions else (num_envs,)
+    joint = spec.continuous_actions or bool(spec.action_sizes)
+    shape = (num_envs, spec.num_actions) if joint else (num_envs,)
     if actions.shape != shape:
         raise ValueError(f"{spec.id}: actions have shape {list(actions.shape)}, expected {list(shape)}")
+    if spec.action_sizes:
+        wrong = (actions < 0) | (actions >= np.array(spec.action_sizes))
+        if wrong.any():
+            slot, choice = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"{spec.id}: choice {choice} of slot {slot} is {actions[slot, choice]}, "
+                f"expected 0 to {spec.action_sizes[choice] - 1}"
+            )
+        return
     least, most = (-1.0, 1.0) if spec.continuous_actions else (0, spec.num_actions - 1)
     low, high = actions.min(), actions.max()
     if not (low >= least and high <= most):  # also where one is NaN

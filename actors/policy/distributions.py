@@ -1,9 +1,11 @@
 """What a policy's head parameterises: which action, with what probability.
 
     Categorical        action int64 [...];          parameters: A logits
+    MultiCategorical   action int64 [..., A];       parameters: the logits of A choices, one after the other
     SquashedGaussian   action float32 [..., A];     parameters: A means, then A numbers for the deviations
 
-`parameters` is what the wire calls `behaviour_logits`. Both work on any leading shape.
+`parameters` is what the wire calls `behaviour_logits`. All work on any leading shape, but for `sample` of
+Categorical: [E].
 """
 
 from __future__ import annotations
@@ -81,6 +83,54 @@ class Categorical:
         return action
 
 
+class MultiCategorical:
+    """A independent choices made at once, choice i among `sizes[i]`. Probabilities and entropies are those of
+    all of them together."""
+
+    action_dtype = "int64"
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        self.action_shape = (len(sizes),)
+        self.num_parameters = self.num_features = sum(sizes)
+        starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
+        place = torch.arange(max(sizes)).expand(len(sizes), -1)
+        self._beyond = place >= torch.tensor(sizes)[:, None]
+        """[A, most choices]: no such choice."""
+        self._index = (starts[:, None] + place).masked_fill(self._beyond, 0)
+        self._starts = starts
+
+    def _log_pi(self, parameters: Tensor) -> Tensor:
+        """[..., A, most choices]; -inf beyond a choice's own."""
+        if self._index.device != parameters.device:
+            self._beyond, self._index, self._starts = (
+                tensor.to(parameters.device) for tensor in (self._beyond, self._index, self._starts)
+            )
+        logits = parameters[..., self._index].masked_fill(self._beyond, -math.inf)
+        return torch.log_softmax(logits, dim=-1)
+
+    def sample(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
+        probabilities = self._log_pi(parameters).exp()
+        flat = torch.multinomial(probabilities.flatten(0, -2), 1, generator=generator)
+        return flat.reshape(probabilities.shape[:-1])
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        return self._log_pi(parameters).argmax(dim=-1)
+
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        return self._log_pi(parameters).gather(-1, action.unsqueeze(-1)).squeeze(-1).sum(-1)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        log_pi = self._log_pi(parameters)
+        return -(log_pi.exp() * log_pi.masked_fill(self._beyond, 0.0)).sum((-2, -1))
+
+    def features(self, action: Tensor) -> Tensor:
+        hot = torch.zeros(*action.shape[:-1], self.num_features, dtype=action.dtype, device=action.device)
+        return hot.scatter_(-1, action + self._starts.to(action.device), 1)
+
+    def to_env(self, action: Tensor) -> Tensor:
+        return action
+
+
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
 _LOG_2PI = math.log(2.0 * math.pi)
 
@@ -137,4 +187,6 @@ class SquashedGaussian:
 
 
 def make_distribution(spec: EnvSpec) -> Distribution:
+    if spec.action_sizes:
+        return MultiCategorical(spec.action_sizes)
     return SquashedGaussian(spec.num_actions) if spec.continuous_actions else Categorical(spec.num_actions)

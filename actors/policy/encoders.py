@@ -4,7 +4,8 @@
 of DQN (Mnih et al. 2015). Images are uint8, channels first, of any size that the strides allow.
 
 Of an observation in several parts each image goes through an encoder of its own and an instruction through
-a small LSTM; vectors join the features as they are, or, where there is no image, go through the encoder.
+a small LSTM, whatever the encoder; vectors join the features as they are, or, where there is no image, go
+through the encoder.
 """
 
 from __future__ import annotations
@@ -78,12 +79,18 @@ class ImageEncoder(nn.Module):
         except RuntimeError as error:
             raise ConfigError(
                 f"policy.encoder = {kind!r}: an observation of {shape} is too small for its strides; "
-                "choose policy.encoder 'deep' or 'mlp'"
+                "choose policy.encoder 'deep', which fits any size"
             ) from error
         self.linear = nn.Linear(flat, features)
 
     def forward(self, observation: Tensor) -> Tensor:
         return F.relu(self.linear(self.convolutions(observation).flatten(1)))
+
+
+def _numbers(observation: Tensor) -> Tensor:
+    """[M, ...] as [M, n] floats; bytes as fractions of 255."""
+    flat = observation.flatten(1)
+    return flat / 255.0 if flat.dtype == torch.uint8 else flat
 
 
 class MLPEncoder(nn.Module):
@@ -96,14 +103,14 @@ class MLPEncoder(nn.Module):
         )
 
     def forward(self, observation: Tensor) -> Tensor:
-        return self.layers(observation.flatten(1))
+        return self.layers(_numbers(observation))
 
 
 class FlatEncoder(nn.Module):
     """No encoder: the flattened observation itself."""
 
     def forward(self, observation: Tensor) -> Tensor:
-        return observation.flatten(1)
+        return _numbers(observation)
 
 
 class InstructionEncoder(nn.Module):
@@ -124,19 +131,29 @@ class InstructionEncoder(nn.Module):
         return outputs.gather(1, last).squeeze(1) * (length > 0).unsqueeze(-1)
 
 
+def _module_name(name: str) -> str:
+    """A part's name as that of a submodule, which may hold no `.` and be no attribute of modules; different
+    names stay different."""
+    if name and "." not in name and "=" not in name and not hasattr(nn.ModuleDict(), name):
+        return name
+    return "=" + name.replace("=", "==").replace(".", "=d")
+
+
 class PartsEncoder(nn.Module):
     """One encoder a part, and one for all vectors together; their features side by side."""
 
     def __init__(self, parts: dict[str, nn.Module], vectors: list[str], vector_encoder: nn.Module) -> None:
         super().__init__()
-        self.parts = nn.ModuleDict(parts)
+        self.parts = nn.ModuleDict({_module_name(name): encoder for name, encoder in parts.items()})
+        self.names = list(parts)
         self.vectors = vectors
         self.vector_encoder = vector_encoder
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
-        features = [encoder(observation[name]) for name, encoder in self.parts.items()]
+        encoders = zip(self.names, self.parts.values(), strict=True)
+        features = [encoder(observation[name]) for name, encoder in encoders]
         if self.vectors:
-            joined = torch.cat([observation[name].flatten(1) for name in self.vectors], dim=1)
+            joined = torch.cat([_numbers(observation[name]) for name in self.vectors], dim=1)
             features.append(self.vector_encoder(joined))
         return torch.cat(features, dim=1)
 
@@ -150,40 +167,58 @@ def make_encoder(spec: EnvSpec, config: PolicyConfig) -> tuple[nn.Module, int]:
         return _single(spec.id, spec.observation_shape, spec.observation_dtype, config)
     parts: dict[str, nn.Module] = {}
     vectors: list[str] = []
-    width = 0
+    images = width = 0
     for name, shape in spec.observation_shape.items():
         dtype = spec.observation_dtype[name]
-        if dtype == "float32":
+        if dtype != "int64" and not _is_image(shape, dtype):
             vectors.append(name)
-        elif dtype == "int64":
-            parts[name] = InstructionEncoder()
-            width += InstructionEncoder.FEATURES
-        else:
-            parts[name], features = _single(f"{spec.id} ({name})", shape, dtype, config)
-            width += features
+            continue
+        images += dtype == "uint8"
+        parts[name], features = _single(f"{spec.id} ({name})", shape, dtype, config)
+        width += features
+    if config.encoder in _STACKS and not images:
+        raise ConfigError(
+            f"policy.encoder = {config.encoder!r} needs an image, but there is none among the parts of "
+            f"{spec.id}: {', '.join(spec.observation_shape)}; use policy.encoder 'mlp' or 'auto'"
+        )
     vector_encoder: nn.Module = FlatEncoder()
     if vectors:
         features = sum(math.prod(spec.observation_shape[name]) for name in vectors)
-        if config.encoder not in _STACKS:
+        if not images:
             vector_encoder, features = _single(spec.id, (features,), "float32", config)
         width += features
     return PartsEncoder(parts, vectors, vector_encoder), width
 
 
+def _is_image(shape: tuple[int, ...], dtype: str) -> bool:
+    return dtype == "uint8" and len(shape) == 3
+
+
+def _fitting(shape: tuple[int, ...]) -> str:
+    """The stack of convolutions for an image: the first of these whose strides leave something of it."""
+    side = min(shape[1:])
+    return "nature" if side >= 36 else "shallow" if side >= 20 else "deep"
+
+
 def _single(env_id: str, shape: tuple[int, ...], dtype: str, config: PolicyConfig) -> tuple[nn.Module, int]:
-    """The encoder of one image or one vector."""
-    if config.encoder in _STACKS:
-        if len(shape) != 3 or dtype != "uint8":
+    """The encoder of one image, one text or one vector."""
+    kind, image = config.encoder, _is_image(shape, dtype)
+    if dtype == "int64":
+        return InstructionEncoder(), InstructionEncoder.FEATURES
+    if kind == "auto":
+        kind = _fitting(shape) if image else "mlp"
+    if kind in _STACKS:
+        if not image:
             raise ConfigError(
-                f"policy.encoder = {config.encoder!r} needs uint8 images [C, H, W], but {env_id} gives "
-                f"{dtype}{list(shape)}; use policy.encoder 'mlp'"
+                f"policy.encoder = {kind!r} needs uint8 images [C, H, W], but {env_id} gives "
+                f"{dtype}{list(shape)}; use policy.encoder 'mlp' or 'auto'"
             )
-        return ImageEncoder(config.encoder, (shape[0], shape[1], shape[2]), config.features), config.features
-    if dtype == "uint8":
+        return ImageEncoder(kind, (shape[0], shape[1], shape[2]), config.features), config.features
+    if image:
         raise ConfigError(
-            f"policy.encoder = {config.encoder!r} needs a float32 vector, but {env_id} gives pixels "
-            f"{list(shape)}; use policy.encoder 'shallow', 'nature' or 'deep'"
+            f"policy.encoder = {kind!r} reads vectors, but {env_id} gives pixels {list(shape)}; use "
+            "policy.encoder 'auto', or 'deep', which fits any size"
         )
-    if config.encoder == "none":
+    if kind == "none":
         return FlatEncoder(), math.prod(shape)
     return MLPEncoder(math.prod(shape), config.features), config.features

@@ -9,7 +9,12 @@ import torch
 from torch import distributions as oracle
 from torch.nn import functional as F
 
-from actors.policy.distributions import Categorical, SquashedGaussian, make_distribution
+from actors.policy.distributions import (
+    Categorical,
+    MultiCategorical,
+    SquashedGaussian,
+    make_distribution,
+)
 from envs.spec import EnvSpec
 
 
@@ -25,6 +30,41 @@ def test_categorical_agrees_with_torch() -> None:
     torch.testing.assert_close(ours.entropy(parameters), expected.entropy())
     assert torch.equal(ours.mode(parameters), parameters.argmax(-1))
     assert ours.features(action).shape == (4, 3, 5) and ours.to_env(action) is action
+
+
+SIZES = (3, 1, 4, 2)
+
+
+def test_several_choices_are_independent_ones_taken_together() -> None:
+    parameters = _parameters(5, 3, sum(SIZES)).requires_grad_()
+    action = torch.stack([torch.randint(size, (5, 3)) for size in SIZES], dim=-1)
+    each = [oracle.Categorical(logits=logits) for logits in parameters.split(SIZES, dim=-1)]
+    ours = MultiCategorical(SIZES)
+    assert (ours.num_parameters, ours.action_shape) == (10, (4,))
+    log_prob = torch.stack([one.log_prob(action[..., i]) for i, one in enumerate(each)]).sum(0)
+    torch.testing.assert_close(ours.log_prob(parameters, action), log_prob)
+    entropy = torch.stack([one.entropy() for one in each]).sum(0)
+    torch.testing.assert_close(ours.entropy(parameters), entropy)
+    torch.testing.assert_close(
+        torch.autograd.grad((ours.log_prob(parameters, action) + ours.entropy(parameters)).sum(), parameters)[
+            0
+        ],
+        torch.autograd.grad((log_prob + entropy).sum(), parameters)[0],
+    )
+    best = torch.stack([logits.argmax(-1) for logits in parameters.split(SIZES, dim=-1)], dim=-1)
+    assert torch.equal(ours.mode(parameters), best)
+    hot = torch.cat([F.one_hot(action[..., i], size) for i, size in enumerate(SIZES)], dim=-1)
+    assert torch.equal(ours.features(action), hot) and ours.to_env(action) is action
+
+
+def test_an_impossible_choice_leaves_the_others_alone() -> None:
+    """As a policy that has become certain of one: its logit is far above the others."""
+    parameters = torch.tensor([[0.0, 2000.0, -2000.0, 0.0, 0.0]]).requires_grad_()
+    ours = MultiCategorical((3, 2))
+    entropy = ours.entropy(parameters)
+    torch.testing.assert_close(entropy, torch.tensor([math.log(2.0)]))
+    assert torch.autograd.grad(entropy, parameters)[0].isfinite().all()
+    assert (ours.sample(parameters.detach(), torch.Generator().manual_seed(0))[:, 0] == 1).all()
 
 
 def _gaussian(parameters: torch.Tensor) -> oracle.Normal:
@@ -55,14 +95,15 @@ def test_entropy_of_the_squashed_gaussian_by_integration() -> None:
     assert torch.autograd.grad(entropy.sum(), parameters)[0].isfinite().all()
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-def test_samples_follow_the_density(continuous: bool) -> None:
+@pytest.mark.parametrize("kind", ["discrete", "continuous", "several"])
+def test_samples_follow_the_density(kind: str) -> None:
     spec = EnvSpec(
         id="x",
         observation_shape=(1,),
         observation_dtype="float32",
         num_actions=2,
-        continuous_actions=continuous,
+        continuous_actions=kind == "continuous",
+        action_sizes=(3, 2) if kind == "several" else (),
     )
     distribution = make_distribution(spec)
     parameters = _parameters(distribution.num_parameters).float().expand(200_000, -1)

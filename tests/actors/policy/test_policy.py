@@ -17,6 +17,13 @@ from envs.spec import EnvSpec
 T, B, A = 6, 3, 4
 VECTOR = EnvSpec(id="vector", observation_shape=(5,), observation_dtype="float32", num_actions=A)
 IMAGE = EnvSpec(id="image", observation_shape=(4, 84, 84), observation_dtype="uint8", num_actions=A)
+BYTES = EnvSpec(id="ram", observation_shape=(6,), observation_dtype="uint8", num_actions=A)
+NO_IMAGE = EnvSpec(
+    id="none",
+    observation_shape={"a": (2,), "words": (4,)},
+    observation_dtype={"a": "float32", "words": "int64"},
+    num_actions=A,
+)
 SMALL = EnvSpec(id="small", observation_shape=(3, 16, 20), observation_dtype="uint8", num_actions=A)
 
 
@@ -111,9 +118,11 @@ def test_only_the_elstm_has_a_trace() -> None:
     ("spec", "encoder", "words"),
     [
         (VECTOR, "nature", "needs uint8 images"),
-        (IMAGE, "mlp", "needs a float32 vector"),
-        (IMAGE, "none", "needs a float32 vector"),
-        (SMALL, "nature", "too small"),
+        (IMAGE, "mlp", r"reads vectors, .* pixels \[4, 84, 84\]; use policy.encoder 'auto', or 'deep'"),
+        (IMAGE, "none", "reads vectors"),
+        (SMALL, "nature", "too small for its strides; choose policy.encoder 'deep', which fits any size"),
+        (BYTES, "deep", r"needs uint8 images .* gives uint8\[6\]; use policy.encoder 'mlp' or 'auto'"),
+        (NO_IMAGE, "deep", "needs an image, but there is none among the parts of none: a, words"),
     ],
 )
 def test_an_encoder_that_does_not_fit_is_refused(spec: EnvSpec, encoder: str, words: str) -> None:
@@ -198,3 +207,64 @@ def test_an_encoder_fits_atari_however_it_is_shown(encoder: str) -> None:
     if encoder != "deep":
         with pytest.raises(ConfigError, match="too small for its strides"):
             _policy(spec(size=11), encoder=encoder)
+
+
+def test_bytes_are_fractions_of_255() -> None:
+    for encoder in ("none", "mlp", "auto"):
+        policy = _policy(BYTES, encoder=encoder)
+        floats = _policy(dataclasses.replace(BYTES, observation_dtype="float32"), encoder=encoder)
+        observation = torch.randint(256, (B, 6), dtype=torch.uint8)
+        torch.testing.assert_close(policy.encoder(observation), floats.encoder(observation / 255.0))
+
+
+def test_a_text_alone_is_read() -> None:
+    text = EnvSpec(id="text", observation_shape=(6,), observation_dtype="int64", num_actions=A)
+    for encoder in ("none", "mlp", "auto"):
+        assert isinstance(_policy(text, encoder=encoder).encoder, InstructionEncoder)
+
+
+@pytest.mark.parametrize(
+    ("side", "kind"), [(84, "nature"), (36, "nature"), (35, "shallow"), (20, "shallow"), (5, "deep")]
+)
+def test_auto_is_what_fits_an_image_of_that_size(side: int, kind: str) -> None:
+    spec = EnvSpec(id="i", observation_shape=(3, side, side + 9), observation_dtype="uint8", num_actions=A)
+    chosen, named = _policy(spec, encoder="auto").encoder, _policy(spec, encoder=kind).encoder
+    assert str(chosen) == str(named)
+
+
+def test_auto_reads_every_part() -> None:
+    assert _policy(PARTS, encoder="auto", features=8).core.input_size == 8 + 64 + 7 + 1
+    assert _policy(NO_IMAGE, encoder="auto", features=8).core.input_size == 64 + 8 + 1
+
+
+def test_parts_may_have_any_names() -> None:
+    names = ["cam.left", "keys", "cam=dleft", "=d", "=", "type", "", "forward"]
+    spec = EnvSpec(
+        id="names",
+        observation_shape=dict.fromkeys(names, (6,)),
+        observation_dtype=dict.fromkeys(names, "int64"),
+        num_actions=A,
+    )
+    policy = _policy(spec, encoder="none")
+    observation = {name: torch.randint(1, 99, (B, 6)) for name in names}
+    zeros = torch.zeros(B)
+    x = policy.core_input(observation, zeros, zeros.bool(), zeros.long())
+    for place, name in enumerate(names):
+        other = policy.core_input(
+            observation | {name: observation[name] + 1}, zeros, zeros.bool(), zeros.long()
+        )
+        changed = (other != x).any(0).nonzero().flatten() // InstructionEncoder.FEATURES
+        assert changed.unique().tolist() == [place], name
+
+
+def test_several_choices_are_fed_back_side_by_side() -> None:
+    spec = EnvSpec(
+        id="m", observation_shape=(5,), observation_dtype="float32", num_actions=2, action_sizes=(3, 2)
+    )
+    policy = _policy(spec, encoder="none", previous_action=True)
+    action, zeros = torch.tensor([[2, 1], [0, 0], [1, 1]]), torch.zeros(B)
+    reset = torch.tensor([False, True, False])
+    observation = torch.randn(B, 5)
+    assert policy.step(observation, zeros, reset, policy.initial_state(B), action).logits.shape == (B, 5)
+    x = policy.core_input(observation, zeros, reset, action)
+    assert x[:, 6:].tolist() == [[0, 0, 1, 0, 1], [0] * 5, [0, 1, 0, 0, 1]]
