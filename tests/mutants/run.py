@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -32,7 +33,7 @@ import pytest
 from tests.mutants.mutant import Mutant, MutantError, mutate
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = Path(__file__).parent / "results.md"
+RESULTS = Path(__file__).parent / "results.jsonl"
 NOT_COPIED = shutil.ignore_patterns(
     ".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "build", "runs", "results", "shared"
 )
@@ -191,23 +192,22 @@ def try_all(
     return sorted(results, key=lambda result: mutants.index(result.mutant))
 
 
-def report(results: Sequence[Result], commit: str) -> str:
-    """The file `results.md`."""
-    found = sum(result.outcome in ("found", "timeout") for result in results)
-    lines = [
-        "# The last run of `make mutants`",
-        "",
-        f"{time.strftime('%Y-%m-%d')}, commit {commit}: {found} of {len(results)} planted faults found.",
-        "Seconds are wall time on a machine with other work.",
-        "",
-        "| file | fault | found by | s |",
-        "|---|---|---|---|",
-    ]
-    for result in results:
-        by = {"found": f"`{result.by}`", "timeout": "the time limit"}.get(result.outcome, "**nothing**")
-        by = by.replace("|", "\\|")
-        lines.append(f"| {result.mutant.file} | {result.mutant.fault} | {by} | {result.seconds:.0f} |")
-    return "\n".join(lines) + "\n"
+def record(path: Path, mutants: Sequence[Mutant], done: Sequence[Result], commit: str) -> None:
+    """Replaces the lines of what was tried, keeps the others, drops those of what is listed no more."""
+    rows = {}
+    if path.is_file():
+        rows = {(row["file"], row["fault"]): row for row in map(json.loads, path.read_text().splitlines())}
+    for result in done:
+        rows[result.mutant.file, result.mutant.fault] = {
+            "file": result.mutant.file,
+            "fault": result.mutant.fault,
+            "outcome": result.outcome,
+            "by": result.by,
+            "seconds": round(result.seconds, 1),
+            "commit": commit,
+        }
+    names = [(mutant.file, mutant.fault) for mutant in mutants]
+    path.write_text("".join(json.dumps(rows[name]) + "\n" for name in names if name in rows))
 
 
 def main(arguments: Sequence[str], root: Path, mutants: Sequence[Mutant], results: Path | None) -> int:
@@ -225,8 +225,8 @@ def main(arguments: Sequence[str], root: Path, mutants: Sequence[Mutant], result
     except MutantError as error:
         print(error, file=sys.stderr)
         return 2
-    if results is not None and not options.only:
-        results.write_text(report(done, _commit(root)), encoding="utf-8")
+    if results is not None:
+        record(results, mutants, done, _commit(root))
     missed = [result for result in done if result.outcome in ("survived", "broken")]
     late = sum(result.outcome == "timeout" for result in done)
     print(f"{len(done) - len(missed)} of {len(done)} found, {late} of them by the time limit")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.mutants.faults import MUTANTS
 from tests.mutants.mutant import Mutant, MutantError, mutate
-from tests.mutants.run import ROOT, Result, main, report
+from tests.mutants.run import RESULTS, ROOT, main
 from tests.test_tree import plant
 
 ROOMS = ("actors", "envs", "kernels", "learner")
@@ -18,6 +20,10 @@ FOUND = Mutant("maths.py", "a sum is a difference", "a + b", "a - b", ("test_mat
 MISSED = Mutant("maths.py", "a product is a sum", "a * b", "a + b", ("test_maths.py",))
 ENDLESS = Mutant("maths.py", "a loop never ends", "n -= 1", "n -= 0", ("test_maths.py::test_down",))
 UNMADE = Mutant("maths.py", "a name is gone", "def down", "def up", ("test_maths.py",))
+
+
+def read(results: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in results.read_text().splitlines()]
 
 
 def small_tree(root: Path) -> Path:
@@ -44,12 +50,22 @@ def test_the_list_is_long_reaches_every_room_and_says_nothing_twice() -> None:
     assert {mutant.file.split("/")[0] for mutant in MUTANTS} == set(ROOMS)
 
 
+def test_every_fault_of_the_list_was_tried_and_found() -> None:
+    outcomes = {(row["file"], row["fault"]): row["outcome"] for row in read(RESULTS)}
+    expected = {(mutant.file, mutant.fault) for mutant in MUTANTS}
+    untried = [f"{file}: {fault}" for file, fault in expected - outcomes.keys()]
+    assert not untried, (
+        f"try these with `make mutants ARGS='--only ...'`, which writes {RESULTS.name}: {untried}"
+    )
+    assert outcomes.keys() == expected and set(outcomes.values()) <= {"found", "timeout"}
+
+
 def test_a_survivor_is_told_from_a_fault_that_is_found(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = small_tree(tmp_path / "tree")
     before = {path: path.read_bytes() for path in root.iterdir()}
-    results = tmp_path / "results.md"
+    results = tmp_path / "results.jsonl"
     code = main(["--jobs", "2"], root, [FOUND, MISSED, UNMADE], results)
     printed = capfd.readouterr().out
     assert code == 1
@@ -57,8 +73,11 @@ def test_a_survivor_is_told_from_a_fault_that_is_found(
     assert printed.count("maths.py: a product is a sum: SURVIVED") == 2  # when tried, and at the end
     assert printed.count("maths.py: a name is gone: BROKEN, pytest ended with ") == 2
     assert "1 of 3 found, 0 of them by the time limit" in printed
-    table = results.read_text()
-    assert "| maths.py | a product is a sum | **nothing** |" in table and "1 of 3 planted" in table
+    assert [(row["fault"], row["outcome"]) for row in read(results)] == [
+        ("a sum is a difference", "found"),
+        ("a product is a sum", "survived"),
+        ("a name is gone", "broken"),
+    ]
     assert {path: path.read_bytes() for path in root.iterdir()} == before, "the tree itself was touched"
 
 
@@ -71,11 +90,15 @@ def test_a_fault_that_hangs_is_found_by_the_time_limit(
     assert "1 of 1 found, 1 of them by the time limit" in printed
 
 
-def test_all_found_is_exit_code_0_and_a_part_of_the_list_leaves_the_results_alone(tmp_path: Path) -> None:
-    results = tmp_path / "results.md"
-    assert main(["--only", "difference"], small_tree(tmp_path / "tree"), [FOUND, MISSED], results) == 0
-    assert not results.exists()
-    assert main(["--only", "nothing like it"], tmp_path / "tree", [FOUND], results) == 2
+def test_a_part_of_the_list_replaces_its_own_results_alone(tmp_path: Path) -> None:
+    results, root = tmp_path / "results.jsonl", small_tree(tmp_path / "tree")
+    lines = [{"file": m.file, "fault": m.fault, "outcome": "survived"} for m in (FOUND, MISSED, UNMADE)]
+    results.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["--only", "difference"], root, [FOUND, MISSED], results) == 0
+    found, kept = read(results)  # what is no longer listed is gone
+    assert (found["outcome"], found["by"]) == ("found", "test_maths.py::test_add")
+    assert kept == lines[1]
+    assert main(["--only", "nothing like it"], root, [FOUND], results) == 2
 
 
 @pytest.mark.parametrize(
@@ -108,8 +131,3 @@ def test_nothing_is_tried_while_a_test_fails_without_a_fault(
     assert main([], root, [MISSED], None) == 2
     told = capfd.readouterr()
     assert "the tests fail without a fault" in told.err and "SURVIVED" not in told.out
-
-
-def test_the_report_escapes_what_would_break_its_table() -> None:
-    text = report([Result(FOUND, "found", "test_x.py::test[a|b]", 1.2)], "abc")
-    assert "1 of 1 planted faults found" in text and "`test_x.py::test[a\\|b]` | 1 |" in text
