@@ -18,7 +18,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -192,7 +191,7 @@ def try_all(
     return sorted(results, key=lambda result: mutants.index(result.mutant))
 
 
-def record(path: Path, mutants: Sequence[Mutant], done: Sequence[Result], commit: str) -> None:
+def record(path: Path, mutants: Sequence[Mutant], done: Sequence[Result]) -> None:
     """Replaces the lines of what was tried, keeps the others, drops those of what is listed no more."""
     rows = {}
     if path.is_file():
@@ -204,7 +203,7 @@ def record(path: Path, mutants: Sequence[Mutant], done: Sequence[Result], commit
             "outcome": result.outcome,
             "by": result.by,
             "seconds": round(result.seconds, 1),
-            "commit": commit,
+            "date": time.strftime("%Y-%m-%d"),
         }
     names = [(mutant.file, mutant.fault) for mutant in mutants]
     path.write_text("".join(json.dumps(rows[name]) + "\n" for name in names if name in rows))
@@ -226,19 +225,13 @@ def main(arguments: Sequence[str], root: Path, mutants: Sequence[Mutant], result
         print(error, file=sys.stderr)
         return 2
     if results is not None:
-        record(results, mutants, done, _commit(root))
+        record(results, mutants, done)
     missed = [result for result in done if result.outcome in ("survived", "broken")]
     late = sum(result.outcome == "timeout" for result in done)
     print(f"{len(done) - len(missed)} of {len(done)} found, {late} of them by the time limit")
     for result in missed:
         print(result.line)
     return 1 if missed else 0
-
-
-def _commit(root: Path) -> str:
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    told = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    return told.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":
