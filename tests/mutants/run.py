@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -163,15 +163,14 @@ def _require_green(slot: _Slot, mutants: Sequence[Mutant]) -> None:
 
 def try_all(
     root: Path, mutants: Sequence[Mutant], *, jobs: int = 1, timeout_s: float = TIMEOUT_S
-) -> list[Result]:
-    """Tries the mutants, `jobs` at a time, and prints a line for each.
+) -> Iterator[Result]:
+    """Tries the mutants, `jobs` at a time; yields each result as it comes.
 
-    Raises MutantError, before anything is run, for a fault that does not fit, and where a test of theirs
+    Raises MutantError, before anything is planted, for a fault that does not fit, and where a test of theirs
     fails in the tree as it is.
     """
     for mutant in mutants:
         mutate(root, mutant)
-    results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         slots = [_Slot(root, Path(folder) / str(i), timeout_s) for i in range(min(jobs, len(mutants)))]
         try:
@@ -180,31 +179,28 @@ def try_all(
             while waiting or any(slot.mutant for slot in slots):
                 for slot in slots:
                     if slot.mutant is not None and (result := slot.poll()) is not None:
-                        results.append(result)
-                        print(f"{len(results):4d}/{len(mutants)}  {result.line}", flush=True)
+                        yield result
                     if slot.mutant is None and waiting:
                         slot.start(waiting.pop())
                 time.sleep(POLL_S)
         finally:
             for slot in slots:
                 slot.stop()
-    return sorted(results, key=lambda result: mutants.index(result.mutant))
 
 
-def record(path: Path, mutants: Sequence[Mutant], done: Sequence[Result]) -> None:
-    """Replaces the lines of what was tried, keeps the others, drops those of what is listed no more."""
+def record(path: Path, mutants: Sequence[Mutant], result: Result) -> None:
+    """Writes down one result, keeps the others, drops those of what is listed no more."""
     rows = {}
     if path.is_file():
         rows = {(row["file"], row["fault"]): row for row in map(json.loads, path.read_text().splitlines())}
-    for result in done:
-        rows[result.mutant.file, result.mutant.fault] = {
-            "file": result.mutant.file,
-            "fault": result.mutant.fault,
-            "outcome": result.outcome,
-            "by": result.by,
-            "seconds": round(result.seconds, 1),
-            "date": time.strftime("%Y-%m-%d"),
-        }
+    rows[result.mutant.file, result.mutant.fault] = {
+        "file": result.mutant.file,
+        "fault": result.mutant.fault,
+        "outcome": result.outcome,
+        "by": result.by,
+        "seconds": round(result.seconds, 1),
+        "date": time.strftime("%Y-%m-%d"),
+    }
     names = [(mutant.file, mutant.fault) for mutant in mutants]
     path.write_text("".join(json.dumps(rows[name]) + "\n" for name in names if name in rows))
 
@@ -219,13 +215,16 @@ def main(arguments: Sequence[str], root: Path, mutants: Sequence[Mutant], result
     if not chosen:
         print(f"no fault's file or words contain {options.only!r}", file=sys.stderr)
         return 2
+    done: list[Result] = []
     try:
-        done = try_all(root, chosen, jobs=options.jobs, timeout_s=options.timeout)
+        for result in try_all(root, chosen, jobs=options.jobs, timeout_s=options.timeout):
+            done.append(result)
+            print(f"{len(done):4d}/{len(chosen)}  {result.line}", flush=True)
+            if results is not None:
+                record(results, mutants, result)
     except MutantError as error:
         print(error, file=sys.stderr)
         return 2
-    if results is not None:
-        record(results, mutants, done)
     missed = [result for result in done if result.outcome in ("survived", "broken")]
     late = sum(result.outcome == "timeout" for result in done)
     print(f"{len(done) - len(missed)} of {len(done)} found, {late} of them by the time limit")
