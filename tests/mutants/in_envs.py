@@ -62,7 +62,8 @@ MUTANTS = [
     ),
     *in_file(
         "envs/suites/memory/array_env.py",
-        "envs/suites/test_memory.py envs/suites/test_counting.py envs/suites/test_cartpole.py",
+        "envs/suites/test_counting.py envs/suites/test_cartpole.py "
+        "envs/test_vec_contract.py::test_resume_is_exact envs/test_vec_contract.py::test_next_step_autoreset",
         ("the dummy step earns a reward", "            reward[fresh] = 0.0\n", ""),
         ("both flags are up", "        truncated &= ~terminated\n", ""),
         ("the state lacks its randomness", ', "random": (self._random, "state")}', "}"),
