@@ -14,30 +14,20 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from actors.fleet.session_folder import session_folder
 from configs.schema import ConfigError, EnvConfig, RayConfig
 
 _ROOT = Path(__file__).resolve().parents[2]
-_PREFIX = "evertrace-ray-"
 _EXCLUDES = (".git", ".venv", "runs", "build", "tests", "docs", "benchmarks/results")
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray for the process that `ray job submit` starts."""
 CONNECT_TIMEOUT_S = 10.0
-
-
-def _remove_stale_folders(parent: Path) -> None:
-    """Removes the session folders that killed runs have left behind, told by their dead process id."""
-    for folder in parent.glob(f"{_PREFIX}*"):
-        pid = folder.name[len(_PREFIX) :].split("-")[0]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -47,8 +37,8 @@ def ray_session(config: RayConfig, num_actors: int, env: EnvConfig | None = None
     `env`: what the nodes of a cluster are examined for before anything runs there. Where `ray.address` is not
     set, Ray's own RAY_ADDRESS counts, which `ray job submit` sets.
 
-    Raises ConfigError for a cluster that does not answer or does not let us in, and for nodes that cannot
-    run actors.
+    Raises ConfigError for a cluster that does not answer or does not let us in, for nodes that cannot run
+    actors, and for a TMPDIR that Ray cannot use.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     address = config.address or os.environ.get("RAY_ADDRESS")
@@ -73,25 +63,21 @@ def _own(config: RayConfig, num_actors: int) -> Iterator[None]:
 
     # What this process finds on PYTHONPATH, an environment's package say, its workers find too.
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-    parent = Path(tempfile.gettempdir())
-    _remove_stale_folders(parent)
-    # The path is short because a Unix socket's may not exceed 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
-    try:
-        ray.init(
-            num_cpus=num_actors,
-            num_gpus=0,
-            include_dashboard=False,
-            object_store_memory=config.object_store_mib * 2**20,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            _temp_dir=str(folder),
-            runtime_env={"env_vars": {"PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"}},
-        )
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+    with session_folder() as folder:
+        try:
+            ray.init(
+                num_cpus=num_actors,
+                num_gpus=0,
+                include_dashboard=False,
+                object_store_memory=config.object_store_mib * 2**20,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                _temp_dir=str(folder),
+                runtime_env={"env_vars": {"PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"}},
+            )
+            yield
+        finally:
+            ray.shutdown()
 
 
 @contextmanager
