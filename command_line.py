@@ -99,6 +99,10 @@ def _same_run(saved: Config, asked: Config) -> Config:
 
     Raises RunDirError for another run.
     """
+    # Where a run is in W&B was settled when it began: what is not asked for now stays.
+    names = {name: getattr(saved.wandb, name) for name in ("project", "entity", "group", "name")}
+    open_names = {name: value for name, value in names.items() if getattr(asked.wandb, name) is None}
+    asked = dataclasses.replace(asked, wandb=dataclasses.replace(asked.wandb, **open_names))
     found = changes(saved, asked)
     other = {name: values for name, values in found.items() if not may_change(name)}
     if other:

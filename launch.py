@@ -65,6 +65,8 @@ from learner.records.pretrained import load_encoder
 from learner.records.progress import ProgressView
 from learner.records.run_dir import RunDir, RunDirError, code_version
 from learner.records.sinks import MultiSink, open_sinks
+from learner.records.wandb_variables import mode as wandb_mode
+from learner.records.wandb_variables import named
 
 BAD_INPUT = (ConfigError, EnvError, RunDirError)
 FAILURES = (
@@ -88,7 +90,8 @@ def train(arguments: list[str]) -> int:
 def run(start: Start, records: ExitStack, workers: ExitStack) -> int:
     """Builds and runs one training run. Nothing on disk changes until all input was found good: the run
     directory comes last, after the environments, the cluster and its nodes."""
-    config = start.config
+    config = dataclasses.replace(start.config, wandb=named(start.config.wandb, os.environ))
+    wandb_mode(config.wandb, os.environ)  # a bad WANDB_MODE is found now
     run_dir = state = None
     if start.resume:
         assert config.run_dir is not None

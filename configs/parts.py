@@ -147,13 +147,17 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class WandbConfig:
-    """Weights & Biases. `metrics.jsonl` is written whatever the mode."""
+    """Weights & Biases. `metrics.jsonl` is written whatever the mode. What is None is taken from W&B's own
+    variables (docs/wandb.md)."""
 
-    mode: WandbMode = "offline"
-    project: str = "evertrace"
+    mode: WandbMode | None = None
+    """None: WANDB_MODE, else offline."""
+    project: str | None = None
+    """None: WANDB_PROJECT, else evertrace."""
     entity: str | None = None
     group: str | None = None
     name: str | None = None
+    """None: WANDB_NAME, else the name of the run's folder."""
     log_checkpoint: bool = False
     """Keep the run's last checkpoint in W&B, as an artifact of type `model`."""
 

@@ -35,12 +35,13 @@ def build(cls: type[Any], data: object, path: str) -> Any:
 def _coerce(hint: Any, value: object, path: str) -> object:
     if dataclasses.is_dataclass(hint):
         return build(typing.cast("type[Any]", hint), value, path)
-    options = get_args(hint)
-    if get_origin(hint) is Literal:
-        if value not in options:
-            raise ConfigError(f"{path} = {value!r}: choose one of {', '.join(map(repr, options))}")
+    options = (hint,) if get_origin(hint) is Literal else get_args(hint) or (hint,)
+    words = [word for option in options if get_origin(option) is Literal for word in get_args(option)]
+    allowed = tuple(option for option in options if get_origin(option) is not Literal)
+    if words and type(value) not in allowed:
+        if value not in words:
+            raise ConfigError(f"{path} = {value!r}: choose one of {', '.join(map(repr, words))}")
         return value
-    allowed = tuple(o for o in (options or (hint,)))
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if int not in allowed else value
     if not any(type(value) is option for option in allowed):

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from typing import Any
 
 from configs.schema import ConfigError, WandbConfig
 from learner.records.metrics_file import SinkError
+from learner.records.wandb_variables import DEFAULT_PROJECT, named
 
 NAME = "Evertrace"
 STEP_METRIC = "global_step"
@@ -134,7 +136,7 @@ def save(entity: str | None, project: str | None, url: str | None) -> str:
             entity = entity or wandb.Api().default_entity
             if entity is None:
                 raise ConfigError("--entity: this login has no default entity; name a user or a team")
-            workspace = build(entity, project or WandbConfig().project)
+            workspace = build(entity, project or named(WandbConfig(), os.environ).project or DEFAULT_PROJECT)
         else:
             workspace = _opened(workspaces, url)
             workspace.sections = _sections()
@@ -171,7 +173,7 @@ def main(arguments: list[str]) -> int:
         prog="launch.py dashboard", description="A W&B workspace of every metric."
     )
     parser.add_argument("--entity", help="user or team (default: the login's)")
-    parser.add_argument("--project", help=f"default: {WandbConfig().project}")
+    parser.add_argument("--project", help=f"default: WANDB_PROJECT, else {DEFAULT_PROJECT}")
     parser.add_argument("--url", help="bring this saved workspace up to date instead of creating one")
     parser.add_argument("--dry-run", action="store_true", help="print the layout, and send nothing")
     options = parser.parse_args(arguments)

@@ -20,6 +20,8 @@ from typing import Any, Protocol
 from configs.schema import ConfigError, WandbConfig
 from learner.records import checkpoint
 from learner.records.metrics_file import JsonlSink, SinkError, read_rows
+from learner.records.wandb_variables import folder, named
+from learner.records.wandb_variables import mode as wandb_mode
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +50,8 @@ class Sink(Protocol):
 
 
 class WandbSink:
-    """One W&B run, found again by the id kept in `RUN_DIR/wandb_run_id`. W&B's files are in `RUN_DIR/wandb`.
+    """One W&B run, found again by the id kept in `RUN_DIR/wandb_run_id`. W&B's files are in `RUN_DIR/wandb`,
+    or where WANDB_DIR says.
     A run of a sweep takes the id that the sweep's agent gave it.
 
     Online, a resumed run goes on where the server's history ends. Offline, W&B begins a new file, and
@@ -63,12 +66,14 @@ class WandbSink:
 
         Raises SinkError if wandb is missing, there is no API key, or the server is not reached.
         """
-        assert config.mode != "disabled"
+        config, mode = named(config, os.environ), wandb_mode(config, os.environ)
+        assert mode != "disabled"
+        self._folder = folder(run_dir, os.environ)
         try:
             import wandb
         except ImportError as error:
             raise SinkError(
-                f"wandb.mode = {config.mode!r} needs the wandb package, which is not installed: "
+                f"wandb.mode = {mode!r} needs the wandb package, which is not installed: "
                 "`pip install wandb`, or run with `--wandb.mode disabled`"
             ) from error
         settings = wandb.Settings(
@@ -80,13 +85,17 @@ class WandbSink:
             finish_timeout_raises=True,
         )
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SinkError(f"WANDB_DIR = {str(self._folder)!r} cannot be made: {error}") from error
+        try:
             self._run = wandb.init(
-                mode=config.mode,
+                mode=mode,
                 project=config.project,
                 entity=config.entity,
                 group=config.group,
                 name=config.name or run_dir.name,
-                dir=str(run_dir),
+                dir=str(self._folder),
                 id=_wandb_run_id(run_dir),
                 resume="allow",
                 config=run_config,
@@ -102,7 +111,7 @@ class WandbSink:
         self._run.define_metric("*", step_metric="global_step")
         self.errors, self._run_dir, self._teardown = 0, run_dir, wandb.teardown
         self._log_checkpoint = config.log_checkpoint
-        if config.mode == "offline" and history is not None:
+        if mode == "offline" and history is not None:
             for row in read_rows(history):
                 self._run.log({"_timestamp": row.pop("wall_time"), **row})
 
@@ -139,7 +148,7 @@ class WandbSink:
             _log.warning(
                 "W&B did not end cleanly (%r): upload what is missing with `wandb sync` from %s",
                 error,
-                self._run_dir / "wandb",
+                self._folder / "wandb",
             )
 
     def _write_checkpoint(self) -> None:
@@ -189,7 +198,7 @@ def open_sinks(
     """The sinks of a run: `RUN_DIR/metrics.jsonl`, and W&B unless it is disabled. Raises SinkError."""
     jsonl = JsonlSink(run_dir / "metrics.jsonl", resume_step)
     sinks: list[Sink] = [jsonl]
-    if wandb.mode != "disabled":
+    if wandb_mode(wandb, os.environ) != "disabled":
         try:
             sinks.append(WandbSink(wandb, run_dir, run_config, None if resume_step is None else jsonl.path))
         except BaseException:
@@ -203,7 +212,7 @@ def reopen_wandb(wandb: WandbConfig, run_dir: Path) -> WandbSink:
 
     Raises ConfigError if the run has none, SinkError as `WandbSink`.
     """
-    if wandb.mode == "disabled":
+    if wandb_mode(wandb, os.environ) == "disabled":
         raise ConfigError(f"{run_dir} has no W&B run: wandb.mode = 'disabled' when it was trained")
     history = run_dir / "metrics.jsonl"
     JsonlSink(history, resume_step=sys.maxsize).close()  # cuts off a last row that a kill left half-written

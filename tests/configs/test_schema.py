@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from configs.presets import preset, preset_patterns
-from configs.schema import Config, ConfigError, EnvConfig, PolicyConfig
+from configs.schema import Config, ConfigError, EnvConfig, PolicyConfig, WandbConfig
 from configs.variants import VARIANTS
 
 PRESETS = [
@@ -130,12 +130,19 @@ def _edited(**changes: Any) -> str:
         (_edited(batch_size=True), ["config.batch_size = True"]),
         (_edited(runtime="threads"), ["config.runtime = 'threads'", "'ray', 'inline'"]),
         (_edited(batch_size=33), ["batch_size = 33"]),
+        (_edited(wandb={"mode": "sometimes"}), ["config.wandb.mode = 'sometimes'", "'online', 'offline'"]),
     ],
 )
 def test_bad_json_is_refused(text: str, words: list[str]) -> None:
     with pytest.raises(ConfigError) as error:
         Config.from_json(text)
     assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize("mode", [None, "online", "disabled"])
+def test_one_of_some_words_or_nothing(mode: Any) -> None:
+    config = _config(wandb=WandbConfig(mode=mode))
+    assert Config.from_json(config.to_json()) == config
 
 
 def test_an_int_is_taken_for_a_float_and_stays_equal() -> None:
