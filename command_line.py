@@ -44,11 +44,14 @@ def with_fields(base: Config, words: list[str], prog: str) -> Config:
     Raises ConfigError for values that do not fit; what cannot be parsed ends the process with code 2.
     """
     config = tyro.cli(Config, default=base, args=words, prog=prog)
-    policy = config.policy
-    if policy.load_encoder is not None:
-        policy = dataclasses.replace(policy, load_encoder=str(absolute(policy.load_encoder)))
-    run_dir = None if config.run_dir is None else str(absolute(config.run_dir))
-    return dataclasses.replace(config, policy=policy, run_dir=run_dir)
+    policy = dataclasses.replace(
+        config.policy, load=_path(config.policy.load), load_encoder=_path(config.policy.load_encoder)
+    )
+    return dataclasses.replace(config, policy=policy, run_dir=_path(config.run_dir))
+
+
+def _path(text: str | None) -> str | None:
+    return None if text is None else str(absolute(text))
 
 
 def asked_to_train(arguments: list[str], prog: str = "launch.py train") -> Start:

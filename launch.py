@@ -61,7 +61,7 @@ from learner.memory import OutOfMemory
 from learner.publish import PublishError, make_publisher
 from learner.records.checkpoint import CheckpointError
 from learner.records.metrics_file import SinkError
-from learner.records.pretrained import load_encoder
+from learner.records.pretrained import take_weights
 from learner.records.progress import ProgressView
 from learner.records.run_dir import RunDir, RunDirError, code_version
 from learner.records.sinks import MultiSink, open_sinks
@@ -114,8 +114,8 @@ def run(start: Start, records: ExitStack, workers: ExitStack) -> int:
     if run_dir is not None:
         state = run_dir.load_state()
         learner.load_state_dict(state)
-    elif config.policy.load_encoder is not None:
-        load_encoder(learner.policy, config.policy.load_encoder)
+    else:
+        take_weights(learner.policy, config.policy)
 
     if config.runtime == "ray":
         workers.enter_context(ray_session(config.ray, config.num_workers, config.env))

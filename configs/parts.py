@@ -38,9 +38,11 @@ class PolicyConfig:
     freeze_core: bool = False
     """A control: the recurrent weights stay as they began; encoder, output gate and heads learn."""
     freeze_encoder: bool = False
-    """The encoder's weights stay as they began, or as load_encoder found them."""
+    """The encoder's weights stay as they began, or as load_encoder or load found them."""
     load_encoder: str | None = None
     """A run directory or a checkpoint whose encoder a new run starts from; it must have the same shape."""
+    load: str | None = None
+    """A run directory or a checkpoint whose whole policy a new run starts from: encoder, core and heads."""
     previous_action: bool = False
     """Feed the previous action to the core as one-hot (off in the paper)."""
 
@@ -65,6 +67,12 @@ class PolicyConfig:
             "policy.freeze_core",
             self.freeze_core,
             "there is no core to freeze",
+        )
+        require(
+            self.load is None or self.load_encoder is None,
+            "policy.load_encoder",
+            self.load_encoder,
+            f"policy.load = {self.load!r} brings its own encoder: give one of the two",
         )
         for name in ("freeze_encoder", "load_encoder"):
             require(

@@ -1,34 +1,43 @@
-"""The encoder of an earlier run, taken into a new policy."""
+"""The policy of an earlier run, or its encoder alone, taken into a new policy."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from torch import nn
+
 from actors.policy import Policy
-from configs.schema import ConfigError
+from configs.schema import ConfigError, PolicyConfig
 from learner.records.checkpoint import CheckpointError
 from learner.records.choose import load_from
 
-_PREFIX = "policy/encoder."
 
-
-def load_encoder(policy: Policy, path: str) -> None:
-    """Copies the encoder's weights from a run directory (its newest checkpoint) or from one checkpoint.
+def take_weights(policy: Policy, config: PolicyConfig) -> None:
+    """Copies into `policy` what `config.load` or `config.load_encoder` names: a run directory (its newest
+    checkpoint), a folder of checkpoints (`RUN_DIR/checkpoints/best`) or one checkpoint.
 
     Raises ConfigError, before any weight is touched, where nothing usable is there or the shapes differ.
     """
+    if config.load is not None:
+        _copy(policy, "policy/", f"policy.load = {config.load!r}", config.load, "policy")
+    if config.load_encoder is not None:
+        where = f"policy.load_encoder = {config.load_encoder!r}"
+        _copy(policy.encoder, "policy/encoder.", where, config.load_encoder, "encoder")
+
+
+def _copy(module: nn.Module, prefix: str, where: str, path: str, what: str) -> None:
     try:
         saved = load_from(Path(path))
     except CheckpointError as error:
-        raise ConfigError(f"policy.load_encoder = {path!r}: {error}") from error
-    theirs = {name[len(_PREFIX) :]: t for name, t in saved.tensors.items() if name.startswith(_PREFIX)}
-    mine = policy.encoder.state_dict()
+        raise ConfigError(f"{where}: {error}") from error
+    theirs = {name[len(prefix) :]: t for name, t in saved.tensors.items() if name.startswith(prefix)}
+    mine = module.state_dict()
     for name in sorted(mine.keys() | theirs.keys()):
         here = list(mine[name].shape) if name in mine else "absent"
         there = list(theirs[name].shape) if name in theirs else "absent"
         if here != there:
             raise ConfigError(
-                f"policy.load_encoder = {path!r} holds another encoder: {name} is {there} there and {here} "
-                "here; use the policy.encoder, policy.features and observations of that run"
+                f"{where} holds another {what}: {name} is {there} there and {here} here; use the policy.* "
+                "fields, the observations and the actions of that run"
             )
-    policy.encoder.load_state_dict(theirs)
+    module.load_state_dict(theirs)

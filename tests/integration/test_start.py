@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 import launch as launch_module
 from learner.records.checkpoint import load_latest
+from learner.records.choose import load_chosen
 from tests.cluster.ray_nodes import free_port
 
 QUIET = ("--runtime", "inline", "--wandb.mode", "disabled")
@@ -40,6 +42,14 @@ def no_account(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
 
 
+@pytest.fixture(scope="module")
+def smaller(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of fewer units than a preset's."""
+    run_dir = tmp_path_factory.mktemp("smaller")
+    assert train(run_dir, "--policy.hidden-size", "4", steps=160) == 0
+    return run_dir
+
+
 # --- starts that fail --------------------------------------------------------------------------
 
 FAILING = {
@@ -47,6 +57,8 @@ FAILING = {
     "a W&B login that fails": (["--wandb.mode", "online"], 1),
     "an env that cannot be made": (["--env.id", "NoSuchEnv-v0"], 2),
     "a device that is not there": (["--device", "cuda:77"], 2),
+    "a policy that is nowhere": (["--policy.load", "nowhere"], 2),
+    "a policy of another shape": (["--policy.load", "SMALLER"], 2),
     "an encoder that is nowhere": (["--policy.encoder", "mlp", "--policy.load-encoder", "nowhere"], 2),
 }
 
@@ -54,11 +66,12 @@ FAILING = {
 @pytest.mark.parametrize("why", FAILING)
 @pytest.mark.parametrize("begun_as", ["new", "auto"])
 def test_a_start_that_fails_leaves_no_folder_and_can_be_made_again(
-    why: str, begun_as: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    why: str, begun_as: str, smaller: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words, code = FAILING[why]
     run_dir, more = tmp_path / "run", ["--auto-resume"] if begun_as == "auto" else []
+    words = [str(smaller) if word == "SMALLER" else word for word in words]
     assert train(run_dir, *more, *words) == code
     assert list(tmp_path.iterdir()) == []
     if begun_as == "new":
@@ -152,6 +165,38 @@ def test_flags_that_do_not_go_together(
 ) -> None:
     assert run("train", *words) == 2
     assert said in capfd.readouterr().err
+
+
+# --- from the policy of another run ------------------------------------------------------------
+
+
+def policy_of(run_dir: Path, which: str = "newest") -> dict[str, torch.Tensor]:
+    tensors = load_chosen(run_dir / "checkpoints", which).tensors
+    return {name: tensor for name, tensor in tensors.items() if name.startswith("policy/")}
+
+
+@pytest.mark.parametrize("place", ["", "checkpoints/step_000000000080"])
+def test_a_new_run_starts_from_the_whole_policy_of_another(smaller: Path, tmp_path: Path, place: str) -> None:
+    more = ["--policy.hidden-size", "4", "--seed", "7", "--checkpoint.keep-last", "9"]
+    source = smaller / place
+    if place:
+        assert train(tmp_path / "source", *more[:2], *more[4:], "--checkpoint.interval-s", "1e-9") == 0
+        source = tmp_path / "source" / place
+    assert train(tmp_path / "run", "--policy.load", str(source), *more) == 0
+    expected = policy_of(smaller if not place else tmp_path / "source", "80" if place else "newest")
+    began, plain = policy_of(tmp_path / "run", "0"), policy_of(smaller, "0")
+    assert began.keys() == expected.keys() and all(torch.equal(began[n], expected[n]) for n in expected)
+    assert not all(torch.equal(began[name], plain[name]) for name in plain)
+    starts = json.loads((tmp_path / "run" / "starts.jsonl").read_text())
+    assert starts["global_step"] == 0, "a new run, with a schedule and a count of its own"
+
+
+def test_a_run_that_goes_on_does_not_start_from_the_other_policy_again(smaller: Path, tmp_path: Path) -> None:
+    more = ["--policy.hidden-size", "4", "--policy.load", str(smaller), "--auto-resume"]
+    assert train(tmp_path / "run", *more) == 0
+    trained = policy_of(tmp_path / "run")
+    assert train(tmp_path / "run", *more) == 0  # nothing is left to do
+    assert all(torch.equal(trained[name], tensor) for name, tensor in policy_of(tmp_path / "run").items())
 
 
 # --- paths -------------------------------------------------------------------------------------

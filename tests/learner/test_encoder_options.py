@@ -12,7 +12,7 @@ from actors.policy import Policy
 from configs.schema import Config, ConfigError, PolicyConfig
 from learner.learner import Learner
 from learner.records import checkpoint
-from learner.records.pretrained import load_encoder
+from learner.records.pretrained import take_weights
 from learner.records.state import split_state
 from tests.learner.batches import SPEC, config, random_batch
 
@@ -69,7 +69,7 @@ def test_an_encoder_is_taken_from_a_run_or_a_checkpoint(tmp_path: Path) -> None:
     for path, expected in ((old, first), (tmp_path, _encoder(trained))):
         learner = _learner(seed=2)
         core = learner.policy.core.state_dict()["W_z"].clone()
-        load_encoder(learner.policy, str(path))
+        take_weights(learner.policy, PolicyConfig(load_encoder=str(path)))
         assert all(torch.equal(tensor, expected[name]) for name, tensor in _encoder(learner).items())
         assert torch.equal(core, learner.policy.core.state_dict()["W_z"])
 
@@ -79,9 +79,9 @@ def test_an_encoder_that_does_not_fit_is_refused_and_changes_nothing(tmp_path: P
     learner = _learner()
     before = _encoder(learner)
     with pytest.raises(ConfigError, match=r"another encoder: layers.0.bias is \[7\] there and \[5\] here"):
-        load_encoder(learner.policy, str(path))
+        take_weights(learner.policy, PolicyConfig(load_encoder=str(path)))
     with pytest.raises(ConfigError, match="no checkpoint in"):
-        load_encoder(learner.policy, str(tmp_path / "nowhere"))
+        take_weights(learner.policy, PolicyConfig(load_encoder=str(tmp_path / "nowhere")))
     assert all(torch.equal(tensor, before[name]) for name, tensor in _encoder(learner).items())
 
 
