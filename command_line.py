@@ -17,6 +17,7 @@ from pathlib import Path
 
 import tyro
 
+from configs.effect import given_settings, refuse_without_effect
 from configs.identity import changes, may_change
 from configs.paths import absolute
 from configs.presets import preset, preset_patterns
@@ -41,9 +42,11 @@ class Start:
 def with_fields(base: Config, words: list[str], prog: str) -> Config:
     """`base`, but for the fields that `words` set, as in `--policy.hidden-size 64`. Paths become absolute.
 
-    Raises ConfigError for values that do not fit; what cannot be parsed ends the process with code 2.
+    Raises ConfigError for values that do not fit and for a field that cannot take effect. What tyro finds
+    wrong ends the process with code 2.
     """
     config = tyro.cli(Config, default=base, args=words, prog=prog)
+    refuse_without_effect(config, given_settings(config, words))
     policy = dataclasses.replace(
         config.policy, load=_path(config.policy.load), load_encoder=_path(config.policy.load_encoder)
     )

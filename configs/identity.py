@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 from configs.schema import Config
+from configs.serial import leaves
 
 MAY_CHANGE = frozenset(
     {
@@ -17,16 +16,6 @@ MAY_CHANGE = frozenset(
     }
 )
 """Fields and branches that say where, how long and under whose eyes a run runs. All others say what it is."""
-
-
-def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of every setting of a config or of a branch of one."""
-    for field in dataclasses.fields(config):
-        value, name = getattr(config, field.name), f"{prefix}{field.name}"
-        if dataclasses.is_dataclass(value):
-            yield from leaves(value, f"{name}.")
-        else:
-            yield name, value
 
 
 def may_change(name: str) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 
 from configs.env import AtariConfig, DmlabConfig, EnvConfig, MemoryConfig, ProcgenConfig, VizdoomConfig
@@ -30,7 +31,7 @@ from configs.parts import (
     WandbConfig,
     WandbMode,
 )
-from configs.serial import build
+from configs.serial import build, leaves
 
 __all__ = [
     "AtariConfig",
@@ -135,6 +136,9 @@ class Config:
     """Updates between two measurements of the RTRL diagnostics (rtrl/*)."""
 
     def __post_init__(self) -> None:
+        for name, value in leaves(self):
+            finite = not isinstance(value, float) or math.isfinite(value)
+            require(finite, name, value, "needs a finite number; what can be left out takes None")
         for name in (
             "total_steps",
             "num_actors",
@@ -199,12 +203,9 @@ class Config:
             self.credit,
             f"needs policy.core = 'elstm', not {self.policy.core!r}; or set credit = 'tbptt'",
         )
-        require(
-            self.credit == "rtrl" or self.rtrl == RtrlConfig(),
-            "rtrl",
-            self.rtrl,
-            f"has no effect with credit = {self.credit!r}; leave its fields alone",
-        )
+        for (name, value), (_, default) in zip(leaves(self.rtrl), leaves(RtrlConfig()), strict=True):
+            remedy = f"has no effect with credit = {self.credit!r}; leave it at {default!r}"
+            require(self.credit == "rtrl" or value == default, f"rtrl.{name}", value, remedy)
         require(
             self.credit == "tbptt" or not self.policy.freeze_core,
             "policy.freeze_core",

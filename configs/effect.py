@@ -1,0 +1,69 @@
+"""Settings that cannot take effect under others: one that is given on the command line is refused.
+
+A preset may hold such a value (cartpole's options of Ray, say, with `--runtime inline`): nobody asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from configs.error import ConfigError
+from configs.schema import Config, EnvConfig
+from configs.serial import leaves
+
+
+def without_effect(config: Config) -> dict[str, str]:
+    """Dotted names of the settings that change nothing in this config, and why, besides those that its own
+    construction refuses.
+
+    Settings of an environment are told by its suite, which knows them (`envs.make.check_env`).
+    """
+    policy, rtrl = config.policy, config.rtrl
+    used = rtrl.fresh_traces or rtrl.staleness_interval > 0
+    rules = (
+        (config.runtime == "inline", "ray", "runtime = 'inline'"),
+        (config.ray.address is not None, "ray.object_store_mib", f"ray.address = {config.ray.address!r}"),
+        (config.optimizer == "adam", "alpha", "optimizer = 'adam'"),
+        (policy.encoder == "none", "policy.features", "policy.encoder = 'none'"),
+        (policy.encoder == "none", "encoder_lr_scale", "policy.encoder = 'none'"),
+        (policy.freeze_encoder, "encoder_lr_scale", "policy.freeze_encoder"),
+        (policy.core == "none", "policy.hidden_size", "policy.core = 'none'"),
+        (policy.load is not None, "policy.forget_bias", f"policy.load = {policy.load!r}"),
+        (config.credit != "rtrl", "diagnostics_interval", f"credit = {config.credit!r}"),
+        (not rtrl.boundary, "rtrl.max_trace_norm", "rtrl.boundary = False"),
+        (not used, "rtrl.history_rollouts", "neither rtrl.fresh_traces nor rtrl.staleness_interval"),
+        (config.unroll_length == 1, "lambda_", "unroll_length = 1"),
+        (config.unroll_length == 1, "clip_c_threshold", "unroll_length = 1"),
+        *(
+            (config.wandb.mode == "disabled", f"wandb.{name}", "wandb.mode = 'disabled'")
+            for name in ("project", "entity", "group", "name")
+        ),
+    )
+    found: dict[str, str] = {}
+    for applies, name, why in rules:
+        if applies:
+            found |= {leaf: why for leaf, _ in leaves(config) if f"{leaf}.".startswith(f"{name}.")}
+    return found
+
+
+def refuse_without_effect(config: Config, given: Iterable[str]) -> None:
+    """Raises ConfigError for the first of the settings `given` that changes nothing in `config`, unless it is
+    set to what it is by default."""
+    dead, values = without_effect(config), dict(leaves(config))
+    defaults = dict(leaves(Config(env=EnvConfig(id="any"))))
+    for name in given:
+        if name in dead and values[name] != defaults[name]:
+            raise ConfigError(
+                f"{name} = {values[name]!r}: has no effect with {dead[name]}; leave one of the two out"
+            )
+
+
+def given_settings(config: Config, words: Iterable[str]) -> list[str]:
+    """The settings that command-line words name: `--policy.no-freeze-core` is `policy.freeze_core`."""
+    names = {name.replace("_", ""): name for name, _ in leaves(config)}
+    found = []
+    for word in words:
+        if word.startswith("--"):
+            branch, dot, last = word[2:].partition("=")[0].replace("-", "").replace("_", "").rpartition(".")
+            found += [names.get(branch + dot + last) or names.get(branch + dot + last.removeprefix("no"))]
+    return [name for name in found if name is not None]

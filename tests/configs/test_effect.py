@@ -1,0 +1,184 @@
+"""Every setting of the schema takes effect whatever the others are, or is refused where it does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from command_line import with_fields
+from configs.presets import preset
+from configs.schema import Config, ConfigError, EnvConfig
+from configs.serial import leaves
+from envs.make import check_env
+from envs.spec import EnvError
+
+BASE = preset("cartpole_rtrl")
+
+ALWAYS = {
+    *("preset", "seed", "run_dir", "runtime", "device", "learner_threads", "total_steps", "time_limit_s"),
+    *("num_actors", "unroll_length", "batch_size", "publish_interval", "max_policy_lag"),
+    *("credit", "discounting", "baseline_cost", "entropy_cost", "reward_clipping", "reward_scale"),
+    *("clip_rho_threshold", "clip_pg_rho_threshold"),
+    *("optimizer", "learning_rate", "epsilon", "grad_norm_clipping"),
+    *("log_interval_s", "log_interval_steps"),
+    *("policy.encoder", "policy.core", "policy.previous_action", "policy.load"),
+    *("checkpoint.interval_s", "checkpoint.keep_last"),
+    "wandb.mode",
+}
+"""And `eval.*`, the protocol of `launch.py eval` too; `env.*` is each suite's."""
+
+INLINE, ADAM, TBPTT = "--runtime inline", "--optimizer adam", "--credit tbptt"
+NO_ENCODER = "--policy.encoder none"
+NO_CORE = "--policy.core none --credit tbptt --policy.forget-bias 0"
+SETTINGS: dict[str, tuple[str, str]] = {
+    "alpha": ("--alpha 0.9", ADAM),
+    "momentum": ("--momentum 0.9", ADAM),
+    "encoder_lr_scale": ("--encoder-lr-scale 0.1", NO_ENCODER),
+    "clip_c_threshold": ("--clip-c-threshold 2", "--unroll-length 1"),
+    "lambda_": ("--lambda_ 0.5", "--unroll-length 1"),
+    "diagnostics_interval": ("--diagnostics-interval 3", TBPTT),
+    "policy.features": ("--policy.features 8", NO_ENCODER),
+    "policy.hidden_size": ("--policy.hidden-size 8", f"{NO_CORE}"),
+    "policy.forget_bias": ("--policy.forget-bias 2", "--policy.load x"),
+    "policy.num_layers": ("--policy.num-layers 2", "--policy.core lstm --credit tbptt"),
+    "policy.freeze_core": ("--policy.freeze-core", NO_CORE),
+    "policy.freeze_encoder": ("--policy.freeze-encoder", NO_ENCODER),
+    "policy.load_encoder": ("--policy.load-encoder x", NO_ENCODER),
+    "rtrl.boundary": ("--rtrl.no-boundary", TBPTT),
+    "rtrl.fresh_traces": ("--rtrl.fresh-traces", TBPTT),
+    "rtrl.staleness_interval": ("--rtrl.staleness-interval 4", TBPTT),
+    "rtrl.history_rollouts": ("--rtrl.history-rollouts 4", "--rtrl.staleness-interval 0"),
+    "rtrl.max_trace_norm": ("--rtrl.max-trace-norm 5", "--rtrl.no-boundary"),
+    "wandb.project": ("--wandb.project x", "--wandb.mode disabled"),
+    "wandb.entity": ("--wandb.entity x", "--wandb.mode disabled"),
+    "wandb.group": ("--wandb.group x", "--wandb.mode disabled"),
+    "wandb.name": ("--wandb.name x", "--wandb.mode disabled"),
+    "wandb.log_checkpoint": ("--wandb.log-checkpoint", "--wandb.mode disabled"),
+    "ray.address": ("--ray.address a:1", INLINE),
+    "ray.object_store_mib": ("--ray.object-store-mib 256", INLINE),
+    **{
+        f"ray.{field.name}": (f"--ray.{field.name.replace('_', '-')} 3", INLINE)
+        for field in dataclasses.fields(BASE.ray)
+        if field.name not in ("address", "object_store_mib")
+    },
+}
+"""What sets each of the others, and under which other settings it has no effect."""
+ALIVE = {
+    "alpha": "--optimizer rmsprop",
+    "momentum": "--optimizer rmsprop",
+    "policy.freeze_core": TBPTT,
+    "rtrl.history_rollouts": "--rtrl.fresh-traces",
+}
+"""Under which it has one, where the preset alone does not do."""
+
+
+def refusal(words: list[str], capfd: pytest.CaptureFixture[str]) -> str:
+    """What is said against a command line; tyro prints what a dataclass says, and ends."""
+    with pytest.raises((ConfigError, SystemExit)) as error:
+        with_fields(BASE, words, "train")
+    assert not isinstance(error.value, SystemExit) or error.value.code == 2
+    printed = " ".join(capfd.readouterr().err.replace("│", " ").split())
+    return f"{error.value} {printed}"
+
+
+def test_every_setting_is_asked_after() -> None:
+    names = {name for name, _ in leaves(BASE) if not name.startswith(("env.", "eval."))}
+    assert names == ALWAYS | set(SETTINGS)
+    assert not ALWAYS & set(SETTINGS)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_without_effect_is_refused_and_else_taken(
+    name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given, others = SETTINGS[name]
+    with_fields(BASE, [*given.split(), *ALIVE.get(name, "").split()], "train")
+    with_fields(BASE, others.split(), "train")  # nothing is asked for that has no effect
+    assert f"{name} = " in refusal([*others.split(), *given.split()], capfd)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "--encoder-lr-scale=0.1 --policy.freeze-encoder",
+            "encoder_lr_scale = 0.1: has no effect with policy.fr",
+        ),
+        (
+            "--ray.address a:1 --ray.object_store_mib 500",
+            "ray.object_store_mib = 500: has no effect with ray.a",
+        ),
+        ("--policy.core none --credit tbptt", "policy.forget_bias = 1.0: cannot take effect"),
+        ("--policy.load x --policy.load-encoder y", "give one of the two"),
+    ],
+)
+def test_other_pairs(words: str, said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert said in refusal(words.split(), capfd)
+
+
+def test_what_a_preset_holds_is_nobodys_mistake() -> None:
+    """Its options of Ray, its width of a core that is switched off."""
+    assert BASE.ray != Config(env=BASE.env, num_actors=32).ray
+    for words in (INLINE, NO_ENCODER, ADAM):
+        with_fields(BASE, words.split(), "train")
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan], ids=str)
+def test_no_setting_takes_a_number_that_is_not_finite(value: float) -> None:
+    tried = 0
+    for name, _ in leaves(BASE):
+        document: Any = json.loads(BASE.to_json())
+        *branches, last = name.split(".")
+        place, kind = document, Config
+        for branch in branches:
+            place, kind = place[branch], get_type_hints(kind)[branch]
+        hint = get_type_hints(kind)[last]
+        if float in (hint, *get_args(hint)):
+            place[last] = value
+            tried += 1
+            with pytest.raises(ConfigError, match=rf"{name.replace('.', '[.]')} = (-?inf|nan)"):
+                Config.from_json(json.dumps(document))
+    assert tried > 20
+
+
+def _other_values(value: object, hint: object) -> list[object]:
+    words = [
+        word
+        for option in (hint, *get_args(hint))
+        for word in get_args(option)
+        if isinstance(word, str) and word != value
+    ]
+    match value:
+        case bool():
+            return [not value]
+        case int():
+            return [value + 1, value - 1, 2 * value + 4]
+        case float():
+            return [value + 0.25]
+        case _:
+            return [*words, "/x", '{"size": 9}', "module:function", 1, True]
+
+
+def test_a_suite_refuses_every_setting_of_the_others() -> None:
+    """CartPole has none of its own, so that none of `env.*` may be set with it."""
+    plain = EnvConfig(id="cartpole/masked")
+    for name, value in leaves(plain):
+        if name in ("id", "num_envs", "procgen.start_level"):  # the last has no value without num_levels
+            continue
+        branch, _, last = name.rpartition(".")
+        part = getattr(plain, branch) if branch else plain
+        for other in _other_values(value, get_type_hints(type(part))[last]):
+            try:
+                changed = dataclasses.replace(part, **{last: other})
+                config = dataclasses.replace(plain, **{branch: changed}) if branch else changed
+            except ValueError:
+                continue
+            with pytest.raises(EnvError, match=f"env.{name}"):
+                check_env(config)
+            break
+        else:
+            pytest.fail(f"no other value of env.{name} was found")
