@@ -135,9 +135,7 @@ def run(start: Start, records: ExitStack, workers: ExitStack) -> int:
         records.callback(run_dir.release)
         records.callback(run_dir.withdraw)
     config = dataclasses.replace(config, run_dir=str(run_dir.path))
-    run_dir.save_config(config.to_json())
     version = code_version()
-    run_dir.record_start(version, learner.global_step)
     sinks = open_sinks(
         config.wandb,
         run_dir.path,
@@ -161,6 +159,8 @@ def run(start: Start, records: ExitStack, workers: ExitStack) -> int:
     )
     if state is not None:
         loop.resume(state)
+    run_dir.save_config(config.to_json())
+    run_dir.record_start(version, learner.global_step)
     reason = loop.run()
     exit_code = 0
     progress.close()

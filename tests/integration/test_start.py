@@ -87,6 +87,17 @@ def test_a_folder_that_was_there_before_a_failed_start_keeps_what_is_the_users(t
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_a_run_that_cannot_go_on_stays_as_it_was(tmp_path: Path) -> None:
+    assert train(tmp_path / "run") == 0
+    before = content(tmp_path)
+    for words, code in FAILING.values():
+        if "--device" in words or "--wandb.mode" in words or "--ray.address" in words:
+            resume = ["--resume", str(tmp_path / "run"), "--total-steps", "800", *words]
+            assert run("train", *resume) == code
+            assert {path: before[path] for path in content(tmp_path) if path in before} == before
+            assert all("wandb" in str(path) for path in content(tmp_path).keys() - before.keys())
+
+
 def test_killed_in_its_first_save_it_begins_again(tmp_path: Path) -> None:
     """A hidden folder is no checkpoint."""
     assert train(tmp_path / "whole") == 0
