@@ -31,6 +31,7 @@ from learner.learner import Learner
 from learner.memory import naming_sizes
 from learner.publish import Publisher
 from learner.records import checkpoint
+from learner.records.best import BestCheckpoint
 from learner.records.evaluations import Evaluations, Evaluator
 from learner.records.metrics import Metrics
 from learner.records.sinks import Sink
@@ -108,6 +109,7 @@ class TrainLoop:
                 learner,
                 self._metrics,
                 lambda: self._must_end() is not None,
+                BestCheckpoint(checkpoints, config.preset),
             )
         self._batcher = Batcher(config, learner.device)
         self._state = RunState(config, learner, source, publisher, self._metrics, checkpoints)

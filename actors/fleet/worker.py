@@ -69,4 +69,4 @@ class EvaluationWorker:
                 return None
         playing.close()
         self._playing = None
-        return Finished(playing.version, playing.result())
+        return Finished(playing.version, playing.result(), playing.weights)

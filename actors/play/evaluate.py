@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from actors.inference import LocalInference
 from actors.play.evaluation import Evaluation
@@ -110,6 +112,11 @@ class Playing:
                 seed=self._seed + turn,
                 max_steps=options.max_episode_steps,
             )
+
+    @property
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """What is played with, by name."""
+        return {name: tensor.numpy() for name, tensor in self._policy.state_dict().items()}
 
     @property
     def _all(self) -> list[Games]:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
 from actors.play.evaluate import check_evaluation, evaluation_seed, level_choice, play_newest
 from actors.play.evaluation import Evaluation
 from actors.weights import WeightSource
@@ -23,10 +25,11 @@ TELL_EVERY_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """An evaluation, and the version of the weights that it played with."""
+    """An evaluation, and the weights that it played with."""
 
     version: int
     evaluation: Evaluation
+    weights: dict[str, NDArray[Any]]
 
 
 class Evaluator(Protocol):
@@ -81,7 +84,7 @@ class InlineEvaluator:
                     print(f"evaluation at step {global_step}: {playing.progress}", flush=True)
         finally:
             playing.close()
-        return Finished(playing.version, playing.result())
+        return Finished(playing.version, playing.result(), playing.weights)
 
     def finished(self, timeout_s: float = 0.0) -> Finished | None:
         finished, self._finished = self._finished, None

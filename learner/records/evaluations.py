@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sized
-from typing import Protocol
+from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
+from envs.scores import score_levels
+from learner.records.best import BestCheckpoint
 from learner.records.metrics import Metrics, level_metrics
 
 
@@ -33,6 +37,8 @@ class Finished(Protocol):
     def version(self) -> int: ...
     @property
     def evaluation(self) -> Evaluation: ...
+    @property
+    def weights(self) -> Mapping[str, NDArray[Any]]: ...
 
 
 class Evaluator(Protocol):
@@ -53,6 +59,11 @@ class Clock(Protocol):
     global_step: int
 
 
+def _score(result: Evaluation) -> float:
+    """What is compared: the mean capped score of a whole suite, else the mean return."""
+    return score_levels(result.score_suite, result.level_returns)[1].get("mean_capped", result.mean)
+
+
 class Evaluations:
     """One every `interval_steps` agent steps, or as often as they can be played; a last one at the end."""
 
@@ -64,8 +75,10 @@ class Evaluations:
         now: Clock,
         metrics: Metrics,
         stopped: Callable[[], bool],
+        best: BestCheckpoint | None = None,
     ) -> None:
-        """`stopped`: whether the run is to end at once, evaluations or not."""
+        """`stopped`: whether the run is to end at once, evaluations or not. `best`: keeps the best ones."""
+        self._best = best
         self._evaluator, self._interval, self._metrics = evaluator, interval_steps, metrics
         self._steps_per_update, self._now, self._stopped = steps_per_update, now, stopped
         self._last = now.global_step // interval_steps
@@ -110,6 +123,9 @@ class Evaluations:
                 **level_metrics(result.level_returns, result.score_suite, "eval_levels", "suite"),
             }
         )
+        if self._best is not None:
+            about = {"episodes": len(result.episodes), "episodic_return": result.mean, "std": result.std}
+            self._best.offer(self._step_of(finished.version), _score(result), finished.weights, about)
         return True
 
     def _step_of(self, version: int) -> int:
