@@ -95,7 +95,6 @@ def test_a_socket_below_it_has_a_path_that_linux_takes(length: int, tmp_path: Pa
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
 def test_ray_starts_below_a_long_temporary_folder(tmp_path: Path) -> None:
     """35 characters and more, as a SLURM job's may have."""
     temporary = tmp_path / ("x" * 40)
