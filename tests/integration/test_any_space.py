@@ -25,7 +25,7 @@ from learner.batcher import Batcher
 from learner.learner import Learner
 from learner.publish import make_publisher
 from tests.envs.suites.gym.own import BYTES, Own
-from tests.integration.cli import Launch, read_metrics
+from tests.integration.cli import Launch, ended, read_metrics
 
 ENV_ID = "AnySpace-v0"
 _now: dict[str, Any] = {}
@@ -171,6 +171,6 @@ def test_an_env_of_ones_own_with_several_choices_trains_through_ray(tmp_path: Pa
     options += ["--runtime", "ray", "--ray.object-store-mib", "100", "--total-steps", "400"]
     options += ["--wandb.mode", "disabled", "--run-dir", run, "--policy.previous-action"]
     process = launch.start("train", "gym_rtrl", *options, PYTHONPATH=str(tmp_path))
-    output, _ = process.communicate(timeout=110.0)
-    assert process.returncode == 0, output
+    code, output = ended(process)
+    assert code == 0, output
     assert read_metrics(tmp_path / "run")[-1]["global_step"] >= 400
