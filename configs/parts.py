@@ -195,12 +195,16 @@ class RayConfig:
     rollout_timeout_s: float = 600.0
     """An actor that owes a rollout for longer is killed and replaced."""
     max_consecutive_failures: int = 5
-    """Failures of one actor in a row, without a rollout between, after which the run stops."""
+    """Failures in a row, without a rollout between, of every single actor, after which the run stops: the
+    environment is broken. An actor that keeps failing beside others that work is restarted ever later."""
+    max_failures_per_actor_hour: float = 12.0
+    """Failures of all actors within the last hour, divided by their number, above which the run stops. One
+    actor alone has 21 at most, since its restarts wait up to 300 s; a lost node is not counted."""
 
     def __post_init__(self) -> None:
         require(self.object_store_mib >= 80, "ray.object_store_mib", self.object_store_mib, "at least 80")
         require(self.rollouts_in_flight >= 1, "ray.rollouts_in_flight", self.rollouts_in_flight, "at least 1")
-        for name in ("start_timeout_s", "rollout_timeout_s"):
+        for name in ("start_timeout_s", "rollout_timeout_s", "max_failures_per_actor_hour"):
             require(getattr(self, name) > 0, f"ray.{name}", getattr(self, name), "must be positive")
         require(
             self.max_consecutive_failures >= 1,

@@ -35,6 +35,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "actors/fleet/ray_fleet.py",
         "actors/fleet/slot.py",
         "actors/fleet/nodes.py",
+        "actors/fleet/placement.py",
         "actors/play/evaluator.py",
         "actors/fleet/cluster.py",
         "learner/publish.py",

@@ -56,6 +56,11 @@ def _nodes() -> dict[str, dict[str, Any]]:
     return {node["NodeID"]: node for node in ray.nodes()}
 
 
+def actor_nodes() -> list[str]:
+    """The live nodes that have a CPU for an actor, by id."""
+    return [name for name, node in _nodes().items() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+
+
 def node_name(node_id: str) -> str:
     """Host name, address, and the start of Ray's id, since one host may carry two nodes."""
     node = _nodes().get(node_id)
@@ -125,6 +130,14 @@ def last_words(dead: Identity) -> str:
         return f"(its log, {where}, could not be fetched: {type(error).__name__})"
 
 
+def report_of(error: Exception, home: Identity | None) -> str:
+    """The whole error of an actor; of a process that died also what it printed last."""
+    text = str(error).strip()
+    if home is not None and not isinstance(error, ray.exceptions.RayTaskError):
+        text += f"\nthe last lines of process {home.pid}:\n{last_words(home)}"
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
 def versions() -> dict[str, str]:
     """Of Python and of what is installed of SAME_EVERYWHERE."""
     found = {"python": ".".join(platform.python_version_tuple()[:2])}
@@ -142,37 +155,41 @@ def differences(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
     return [f"{name} {there[name]}, here {here[name]}" for name in both if here[name] != there[name]]
 
 
-def _examine(env: EnvConfig) -> tuple[str | None, dict[str, str]]:
-    """Runs on a node: why the env cannot be made there, and the versions."""
+class UnfitNodeError(RuntimeError):
+    """No actor of this run can live on the node where this was raised."""
+
+
+def unfitness(env: EnvConfig, wanted: Mapping[str, str]) -> list[str]:
+    """Why no actor of `env` can live on this node, beside a learner with the versions `wanted`."""
     try:
         check_env(env)
     except EnvError as error:
-        return str(error), versions()
-    return None, versions()
+        return [str(error), *differences(wanted, versions())]
+    return differences(wanted, versions())
 
 
 def check_nodes(env: EnvConfig, timeout_s: float) -> None:
-    """Looks whether every node that has CPUs could run an actor; one that joins later is not looked at.
+    """Looks whether every node that has CPUs could run an actor. On one that joins later each actor looks
+    for itself, when it starts.
 
     Raises ConfigError that names each node which cannot, and why.
     """
     here, faults = versions(), []
-    examine = ray.remote(_examine)
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    answers: list[Any] = [examine.options(**_on(node["NodeID"])).remote(env) for node in nodes]
+    examine = ray.remote(unfitness)
+    nodes = actor_nodes()
+    answers: list[Any] = [examine.options(**_on(node)).remote(env, here) for node in nodes]
     if answers:
         ray.wait(answers, num_returns=len(answers), timeout=timeout_s)
     for node, answer in zip(nodes, answers, strict=True):
-        name = node_name(node["NodeID"])
+        name = node_name(node)
         try:
-            trouble, there = ray.get(answer, timeout=0)
+            found = ray.get(answer, timeout=0)
         except ray.exceptions.GetTimeoutError:
             faults.append(f"{name}: no answer within {timeout_s:g} s; its logs are in its Ray session folder")
         except ray.exceptions.RayError as error:
             faults.append(f"{name}: {str(error).strip()}")
         else:
-            faults += [f"{name}: {trouble}"] if trouble else []
-            faults += [f"{name}: {difference}" for difference in differences(here, there)]
+            faults += [f"{name}: {fault}" for fault in found]
     if faults:
         raise ConfigError(
             "actors cannot run on every node of the cluster; install the same environment on all "

@@ -1,10 +1,14 @@
-"""One actor slot of a Ray fleet: its present process, and what is known of it."""
+"""One actor slot of a Ray fleet: what its present process is doing, and what that is known by.
+
+BackingOff -> Placing -> Starting -> Working         each ends in BackingOff when it fails,
+                  '--------'------------'-> Silent   which an unanswered connection alone does not show
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import ray
 import ray.exceptions
@@ -18,35 +22,75 @@ def is_done(reference: Any) -> bool:
 
 
 @dataclass(slots=True)
-class Slot:
-    """One actor slot of the fleet: its present Ray handle and what it owes."""
+class Life:
+    """One process of an actor, and what was asked of it, in this order."""
 
     handle: Any
-    placing: Any = None
+    identity: Any
     """Reference of its Identity, which is done once it has a CPU and a process."""
-    identity: Identity | None = None
-    starting: Any = None
-    """Reference that is done once its environments are up; None from then on."""
+    start: Any
+    """Reference that is done once its environments are up."""
+    avoided: frozenset[str]
+    """The nodes on which it must not be placed."""
     pending: deque[Any] = field(default_factory=deque)
     """References of the rollouts asked for, oldest first."""
-    waiting_since: float = 0.0
-    """When the present part of its life, or the oldest unfinished request, began (monotonic seconds)."""
-    doubt: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackingOff:
+    """It has failed; a new life begins at `until` (monotonic seconds, as all times here)."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    life: Life
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    life: Life
+    home: Identity
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    life: Life
+    home: Identity
+    since: float
+    """When its oldest unfinished request began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
     """The connection broke, with this error; Ray does not know yet whether the process or its node died."""
-    verdict: Any = None
+
+    life: Life
+    since: float
+    doubt: Exception
+    verdict: Any
     """Reference of a call that then fails with the cause."""
-    failures: int = 0
-    """In a row, without a rollout between."""
+
+
+State: TypeAlias = BackingOff | Placing | Starting | Working | Silent
+
+
+@dataclass(slots=True)
+class Slot:
+    state: State
     told_waiting: bool = False
     replaced: bool = False
     """Where it is placed is told of one that was lost, and of one that was told to wait."""
 
-    @property
-    def home(self) -> Identity | None:
-        """Where a failed actor lived; None if it never got so far as to say."""
-        if self.identity is None and is_done(self.placing):
-            try:
-                return ray.get(self.placing)
-            except ray.exceptions.RayError:  # the failure itself, which is being reported
-                return None
-        return self.identity
+
+def home_of(life: Life) -> Identity | None:
+    """Where a failed actor lived; None if it never got so far as to say."""
+    if not is_done(life.identity):
+        return None
+    try:
+        return ray.get(life.identity)
+    except ray.exceptions.RayError:  # the failure itself, which is being reported
+        return None

@@ -1,20 +1,30 @@
-"""The Ray actors that step envs: one process, E env slots, a copy of the policy on the CPU."""
+"""The Ray actors that step envs: one process, E env slots, a copy of the policy on the CPU.
+
+What they need besides Ray is imported when they start, after they have said where they live: a node that
+lacks a package is known then.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import ray
-import torch
 
-from actors.collect import Collector, make_collector
-from actors.fleet.nodes import Identity, identity
+from actors.fleet.nodes import Identity, UnfitNodeError, identity, unfitness
 from actors.output import make_output_last
-from actors.play.evaluate import Playing, play_newest
-from actors.play.evaluator import Finished
-from actors.rollout import Rollout
 from actors.weights import WeightSource
 from configs.schema import Config
+
+if TYPE_CHECKING:
+    from actors.collect import Collector
+    from actors.play.evaluate import Playing
+    from actors.play.evaluator import Finished
+    from actors.rollout import Rollout
+
+EVALUATE_FOR_S = 5.0
+"""Seconds after which an evaluation tells that it goes on."""
 
 
 @ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
@@ -33,10 +43,21 @@ class RolloutWorker:
     def identity(self) -> Identity:
         return identity()
 
-    def start(self) -> None:
-        """Makes and resets the environments."""
+    def start(self, versions: Mapping[str, str]) -> None:
+        """Makes and resets the environments.
+
+        `versions`: of the learner's packages. Raises UnfitNodeError where this node has others.
+        """
         config_json, source, actor_id, incarnation = self._arguments
         config = Config.from_json(config_json)
+        if faults := unfitness(config.env, versions):
+            raise UnfitNodeError("; ".join(faults))
+        try:
+            import torch
+
+            from actors.collect import make_collector
+        except ImportError as error:
+            raise UnfitNodeError(str(error)) from error
         torch.set_num_threads(config.env.num_threads)
         self._collector = make_collector(config, source, actor_id, incarnation)
 
@@ -45,15 +66,13 @@ class RolloutWorker:
         return self._collector.collect()
 
 
-EVALUATE_FOR_S = 5.0
-"""Seconds after which an evaluation tells that it goes on."""
-
-
 @ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
 class EvaluationWorker:
     """Plays whole games by the newest weights, on request."""
 
     def __init__(self, config_json: str, source: WeightSource) -> None:
+        import torch
+
         make_output_last()
         self._config, self._source = Config.from_json(config_json), source
         torch.set_num_threads(self._config.env.num_threads)
@@ -61,6 +80,9 @@ class EvaluationWorker:
 
     def play(self) -> Finished | None:
         """Begins an evaluation or goes on with it, for a while; None if it has to be asked to go on."""
+        from actors.play.evaluate import play_newest
+        from actors.play.evaluator import Finished
+
         playing = self._playing or play_newest(self._config, self._source)
         self._playing = playing
         pause = time.monotonic() + EVALUATE_FOR_S

@@ -20,6 +20,9 @@ BIN = Path(sys.executable).parent
 # A killed node is noticed after about 10 s; one that a busy machine holds up has 40 s to answer.
 HEALTH = {"initial_delay_ms": 1000, "period_ms": 1000, "timeout_ms": 10_000, "failure_threshold": 4}
 
+STARTS = 3
+"""Tries to start a node: on a busy machine Ray gives up after 30 s, which no setting changes."""
+
 
 def free_port() -> int:
     with socket.socket() as listener:
@@ -85,24 +88,33 @@ class RayNodes:
             f"--ray-client-server-port={free_port()}",
         )
 
-    def add(self, *, bare: bool = False) -> Process:
-        """A node with one CPU. `bare`: the package of the environment is missing there."""
-        self.nodes.append(self._start(f"--address={self.address}", "--num-cpus=1", bare=bare))
+    def add(self, *, bare: bool = False, bad: bool = False) -> Process:
+        """A node with one CPU. `bare`: the package of the environment is missing there. `bad`: no environment
+        can be reset there."""
+        self.nodes.append(self._start(f"--address={self.address}", "--num-cpus=1", bare=bare, bad=bad))
         return self.nodes[-1]
 
-    def _start(self, *arguments: str, bare: bool = False) -> Process:
+    def _start(self, *arguments: str, bare: bool = False, bad: bool = False) -> Process:
         name = f"n{len(self._started)}"
         environment = self.environment() | {f"RAY_health_check_{key}": str(n) for key, n in HEALTH.items()}
         if bare:
             del environment["PYTHONPATH"]
-        node = self.run(
-            str(BIN / "ray"),
-            *("start", "--block", *arguments, "--node-ip-address=127.0.0.1", "--num-gpus=0"),
-            *(f"--temp-dir={self.path / name}", "--object-store-memory=100000000", "--disable-usage-stats"),
-            *(f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0", "--max-worker-port=0"),
-            environment=environment,
-        )
-        wait_until(lambda: "Ray runtime started" in node.output or node.process.poll() is not None)
+        if bad:
+            environment["EVERTRACE_BAD_NODE"] = "1"
+        for _ in range(STARTS):
+            node = self.run(
+                str(BIN / "ray"),
+                *("start", "--block", *arguments, "--node-ip-address=127.0.0.1", "--num-gpus=0"),
+                *(f"--temp-dir={self.path / name}", "--object-store-memory=100000000"),
+                *("--disable-usage-stats", f"--dashboard-agent-listen-port={free_port()}"),
+                *("--min-worker-port=0", "--max-worker-port=0"),
+                environment=environment,
+            )
+            wait_until(
+                lambda node=node: "Ray runtime started" in node.output or node.process.poll() is not None
+            )
+            if "timed out during startup" not in node.output:
+                break
         assert node.process.poll() is None, node.output
         return node
 

@@ -86,7 +86,7 @@ def test_a_node_that_lacks_the_environment_is_named_before_anything_runs(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_tells_why_an_actor_died_and_goes_on_without_a_node_and_with_a_new_one(
+def test_a_run_outlives_a_dead_actor_a_lost_node_a_bad_one_and_a_stranger_and_tells_of_each(
     nodes: RayNodes, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
@@ -102,7 +102,10 @@ def test_a_run_tells_why_an_actor_died_and_goes_on_without_a_node_and_with_a_new
 
     def learned(more: int = 2000) -> None:
         before = steps()
-        wait_until(lambda: steps() > before + more)
+        wait_until(lambda: steps() > before + more, of=run.process)
+
+    def told(words: str) -> None:
+        wait_until(lambda: words in run.output, of=run.process)
 
     wait_until(lambda: run.process.poll() is not None or rows_logged(run_dir) > 1)
     second = nodes.nodes[-1]
@@ -117,20 +120,29 @@ def test_a_run_tells_why_an_actor_died_and_goes_on_without_a_node_and_with_a_new
     assert "failed, a new incarnation starts" in run.output, run.output
     assert "Worker exit type: SYSTEM_ERROR" in run.output
     assert "    the emulator says goodbye" in run.output and "dying_env.py" in run.output
-    wait_until(lambda: "is placed on" in run.output)
+    told("is placed on")
     learned()
     wait_until(spread)
 
     second.end()
-    wait_until(lambda: "was lost with its node" in run.output)
+    told("was lost with its node")
     learned()
-    wait_until(lambda: "waits for a place: the cluster has 1 CPU on 1 node, 0 of them free" in run.output)
+    told("waits for a place: the cluster has 1 CPU on 1 node, 0 of them free")
+    learned()
+
+    bad = nodes.add(bad=True)
+    told("is avoided: 3 actors in a row failed there. It is tried again in 600 s")
+    assert run.output.count("RuntimeError: this node breaks its environments") >= 3
+    learned()
+    bare = nodes.add(bare=True)
+    told("is avoided: actors of this run cannot live there")
+    assert "No module named 'dying_env'" in run.output
     learned()
     nodes.add()
-    wait_until(lambda: run.output.count("is placed on") == 2)
-    wait_until(lambda: restarts() == 2)
+    wait_until(spread, of=run.process)
     learned()
-    wait_until(spread)
+    assert restarts() == 2 + 3 + 1
+    assert not _workers(bad) and not _workers(bare)
     run.process.send_signal(signal.SIGTERM)
     code, output = run.finished()
     assert code == 0 and "stopped by SIGTERM" in output, output

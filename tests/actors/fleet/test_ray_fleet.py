@@ -136,7 +136,9 @@ def test_rollouts_of_each_actor_come_whole_and_in_order(cluster: None) -> None:
 
 def test_a_killed_worker_comes_back_as_a_new_incarnation(cluster: None) -> None:
     with _fleet(_config()) as fleet:
-        before = _take(fleet, 4)
+        before: list[Rollout] = []
+        while {rollout.actor_id for rollout in before} != {0, 1}:  # both have lived
+            before += _take(fleet, 1)
         victim = fleet.worker_pids()[0]
         os.kill(victim, signal.SIGKILL)
         after: list[Rollout] = []
@@ -167,12 +169,31 @@ def test_a_worker_whose_env_fails_is_replaced_and_the_broken_rollout_is_lost(
     assert all(numbers == list(range(len(numbers))) for numbers in _sequences(rollouts).values())
 
 
-def test_failures_in_a_row_stop_the_run_with_the_envs_own_error(cluster: None, fault_file: Path) -> None:
+def test_an_env_that_always_fails_stops_the_run_with_its_own_error(cluster: None, fault_file: Path) -> None:
     fault_file.write_text("step 0 1000")
     with _fleet(_config(FAULTY, max_consecutive_failures=2)) as fleet:
-        with pytest.raises(FleetError, match="failed 2 times in a row") as error:
+        with pytest.raises(FleetError, match="every actor failed 2 times in a row") as error:
             _take(fleet, 1)
         assert "the emulator broke in step" in str(error.value)
+
+
+def test_one_actor_that_always_fails_ends_nothing(
+    cluster: None, fault_file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is restarted ever later, and each failure is told."""
+    fault_file.write_text("step 0 0")
+    with _fleet(_config(FAULTY, max_consecutive_failures=2)) as fleet:
+        _take(fleet, 4)
+        for restarts in range(1, 4):
+            victim = fleet.worker_pids()[0]
+            os.kill(victim, signal.SIGKILL)
+            _take_until(fleet, lambda count=restarts: fleet.counters.actor_restarts == count)
+            _take_until(fleet, lambda: len(fleet.worker_pids()) == 2)
+        _take(fleet, 4)
+    told = [
+        line for line in capfd.readouterr().out.splitlines() if " failed, a new incarnation starts" in line
+    ]
+    assert [line.partition("starts")[2] for line in told] == [":", " in 1 s:", " in 2 s:"]
 
 
 def test_a_hanging_worker_is_replaced_after_the_time_limit(cluster: None, fault_file: Path) -> None:
@@ -187,20 +208,22 @@ def test_an_actor_without_a_cpu_waits_while_the_others_go_on(
     cluster: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Three actors on two CPUs: for ever, if need be, and it is said once."""
-    config = dataclasses.replace(_config(start_timeout_s=3.0, max_consecutive_failures=1), num_actors=3)
+    from actors.fleet.slot import Placing
+
+    config = dataclasses.replace(_config(), num_actors=3)
     with _fleet(config) as fleet:
 
         def placed() -> set[int]:
-            return {actor_id for actor_id, worker in enumerate(fleet._workers) if worker.identity}
+            states = [slot.state for slot in fleet._slots]
+            return {actor_id for actor_id, state in enumerate(states) if not isinstance(state, Placing)}
 
-        _take_until(
-            fleet, lambda: len(placed()) == 2 and any(worker.told_waiting for worker in fleet._workers)
-        )
+        _take_until(fleet, lambda: len(placed()) == 2 and any(slot.told_waiting for slot in fleet._slots))
         _take(fleet, 100)
         assert fleet.counters.actor_restarts == 0
         (left_out,) = {0, 1, 2} - placed()
         told = [line for line in capfd.readouterr().out.splitlines() if f"{left_out} wait" in line]
         assert len(told) == 1 and "the cluster has 2 CPUs on 1 node, 0 of them free" in told[0]
+        fleet._limits = dataclasses.replace(fleet._limits, start_timeout_s=3.0)  # enough once all are up
         expected = rf"no rollout for 3 s .*actor {left_out} waits for a place.*--num-actors"
         with pytest.raises(FleetError, match=expected):
             _starve(fleet, skip=placed())

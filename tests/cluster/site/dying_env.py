@@ -12,6 +12,9 @@ import numpy as np
 ORDER_VARIABLE = "EVERTRACE_DYING"
 """Path of a file: whoever finds it takes it away, prints what it holds, and aborts."""
 
+BAD_NODE_VARIABLE = "EVERTRACE_BAD_NODE"
+"""Where it is set no environment can be reset."""
+
 
 class Dying(gymnasium.Env[np.ndarray, np.int64]):
     """Ten-step episodes; the observation is the step index."""
@@ -25,6 +28,8 @@ class Dying(gymnasium.Env[np.ndarray, np.int64]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
+        if BAD_NODE_VARIABLE in os.environ:
+            raise RuntimeError("this node breaks its environments")
         self._index = 0
         return np.zeros(1, np.float32), {}
 
