@@ -91,12 +91,11 @@ def parts(device: str, budget_s: float) -> dict[str, float]:
     functions: dict[str, Callable[[], object]] = {}
     for steps in (1, 10, 50, T):
         case = Case(steps, B, N, device, torch.float32, BANK_BYTES)
-        banks = [case.bank.W_z[:, None], case.bank.W_f[:, None]]
-        lam, decay = torch.randn(B, 1, N, device=device), torch.rand(B, 1, 1, N, device=device)
-        update, x = torch.randn(steps, B, 2, 1, N, device=device), case.inputs[0].detach()
+        lam, decay = torch.randn(B, 1, 1, N, device=device), torch.rand(B, 1, 1, N, device=device)
+        update, x = torch.randn(steps, B, 1, 2, N, device=device), case.inputs[0].detach()
 
-        def visit(case=case, banks=banks, lam=lam, decay=decay, update=update, x=x):
-            return advance_trace_(banks, case.next_rows(), lam, decay, update, x)
+        def visit(case=case, lam=lam, decay=decay, update=update, x=x):
+            return advance_trace_(case.bank.matrices, case.next_rows(), lam, decay, update, x)
 
         functions[f"trace op, T = {steps}"] = visit
     one = Case(1, B, N, device, torch.float32, BANK_BYTES)

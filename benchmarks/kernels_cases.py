@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kernels.cells import LSTM
-from kernels.elstm import BankedTrace, ELSTMTrace, elstm
+from kernels.cells.elstm.cell import CELL
+from kernels.cells.lstm import LSTM
+from kernels.rtrl import BankedTrace, Trace, rtrl_scan
 
 D = 257
 """Core input: 256 features and the clipped reward."""
@@ -70,8 +71,10 @@ class Case:
         self.reset = (torch.rand(T, B, generator=g) < 0.01).to(device)
         self.no_reset = torch.zeros_like(self.reset)
         self.e = normal(T, B, N)
-        trace = ELSTMTrace(*(normal(B, N, D) for _ in range(2)), *(normal(B, N) for _ in range(4)))
-        self.sets = max(1, -(-bank_bytes // (2 * trace.W_z.numel() * trace.W_z.element_size())))
+        trace = Trace.zeros(CELL, B, N, D, device, dtype)
+        trace.matrices[..., :D] = normal(B, 2, 1, N, D)
+        trace.vectors.copy_(normal(B, 4, 1, N))
+        self.sets = max(1, -(-bank_bytes // (trace.matrices.numel() * trace.matrices.element_size())))
         self.bank = trace.map(lambda s: s.repeat(self.sets, *(1,) * (s.ndim - 1)))
         self.lstm = LSTM(D, N)
         for parameter in self.lstm.parameters():
@@ -100,16 +103,17 @@ class Case:
             outputs = self._solve(way, BankedTrace(self.bank, rows) if way.trace == "banked" else trace)
         return [*outputs, *(self.bank.map(lambda s: s[here]) if way.trace == "banked" else ())]
 
-    def _solve(self, way: Way, trace: ELSTMTrace | BankedTrace | None) -> list[Tensor]:
+    def _solve(self, way: Way, trace: Trace | BankedTrace | None) -> list[Tensor]:
         """States, every gradient, and the next trace where it is a new one."""
         x, c_0 = self.inputs[0], self.inputs[-1]
         if way.cell == "lstm":
             reset = self.reset if way.resets else self.no_reset
             h, _, _ = self.lstm.unroll(x, (torch.zeros_like(c_0), c_0), reset, backend=way.backend)
             return [h.detach(), *torch.autograd.grad(h, [x, c_0, *self.lstm.parameters()], self.e)]
-        c, advanced = elstm(*self.inputs, self.reset, trace, way.backend)  # pyright: ignore
-        gradients = torch.autograd.grad(c, self.inputs, self.e)
-        return [c.detach(), *gradients, *(advanced if isinstance(advanced, ELSTMTrace) else ())]
+        weights, vectors = self.inputs[1:3], self.inputs[3:7]
+        h, advanced = rtrl_scan(CELL, x, weights, vectors, c_0[:, None], self.reset, trace, way.backend)
+        gradients = torch.autograd.grad(h, self.inputs, self.e[:, :, None])
+        return [h.detach(), *gradients, *(advanced if isinstance(advanced, Trace) else ())]
 
     def _capture(self, way: Way) -> tuple[torch.cuda.CUDAGraph, list[Tensor]]:
         """A graph over the rows that `graph_rows` names at each replay. The bank is left as it was."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.kernels import medians
 from benchmarks.learner_step_case import Rollouts, Size, make_learner
-from kernels.elstm import BankedTrace, ELSTMTrace
+from kernels.rtrl import BankedTrace, Trace
 from learner.batcher import Batch
 from learner.learner import Learner
 from learner.objectives.vtrace import Loss, actor_critic_loss
@@ -50,7 +50,7 @@ class Gradient:
         self._batch = batch
         self.rows = torch.arange(batch.action.shape[1], device=batch.action.device)
         rtrl = learner.config.credit == "rtrl"
-        self.bank: ELSTMTrace | None = learner.policy.initial_trace(2 * len(self.rows)) if rtrl else None
+        self.bank: Trace | None = learner.policy.initial_trace(2 * len(self.rows)) if rtrl else None
         self.loss = loss_function(learner)
 
     def ticket(self) -> BankedTrace | None:

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from configs.core import Core, RotationConfig, check_core, core_options
 from configs.error import require
 
 Encoder = Literal["auto", "none", "mlp", "shallow", "nature", "deep"]
-Core = Literal["none", "lstm", "elstm"]
 Credit = Literal["rtrl", "tbptt", "immediate"]
 RewardClipping = Literal["abs_one", "soft_asymmetric", "none"]
 Optimizer = Literal["rmsprop", "adam"]
@@ -29,12 +29,13 @@ class PolicyConfig:
     """Width of the encoder's output; the core input adds the clipped previous reward."""
     core: Core = "elstm"
     hidden_size: int = 256
-    """Units N of the core (unused by core `none`)."""
+    """Units N of the core (unused by core `none`); of a core that rotates, pairs of numbers."""
     forget_bias: float = 0.0
     """Added to the forget gate's bias at the start (the paper: 0)."""
+    rotation: RotationConfig = field(default_factory=RotationConfig)
     num_layers: int = 1
-    """eLSTM layers. One is exact under RTRL; a stack carries an exact trace for each layer alone, and its
-    credit across layers reaches back to the start of the unroll only: an approximation."""
+    """Layers of the core. One is exact under RTRL; a stack carries an exact trace for each layer alone, and
+    its credit across layers reaches back to the start of the unroll only: an approximation."""
     freeze_core: bool = False
     """A control: the recurrent weights stay as they began; encoder, output gate and heads learn."""
     freeze_encoder: bool = False
@@ -49,19 +50,7 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         require(self.features >= 1, "policy.features", self.features, "needs at least 1")
         require(self.hidden_size >= 1, "policy.hidden_size", self.hidden_size, "needs at least 1")
-        require(
-            self.core != "none" or self.forget_bias == 0.0,
-            "policy.forget_bias",
-            self.forget_bias,
-            "cannot take effect with policy.core = 'none'; leave it at 0",
-        )
-        require(self.num_layers >= 1, "policy.num_layers", self.num_layers, "needs at least 1")
-        require(
-            self.num_layers == 1 or self.core == "elstm",
-            "policy.num_layers",
-            self.num_layers,
-            f"only the eLSTM stacks; policy.core is {self.core!r}",
-        )
+        check_core(self.core, self.forget_bias, self.num_layers, self.rotation)
         require(
             not self.freeze_core or self.core != "none",
             "policy.freeze_core",
@@ -81,6 +70,11 @@ class PolicyConfig:
                 getattr(self, name),
                 "there is no encoder: policy.encoder is 'none'",
             )
+
+    @property
+    def core_options(self) -> dict[str, float | str]:
+        """The settings of the core, besides its size."""
+        return core_options(self.core, self.forget_bias, self.rotation)
 
 
 @dataclass(frozen=True, kw_only=True)

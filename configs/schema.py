@@ -14,11 +14,11 @@ import json
 import math
 from dataclasses import dataclass, field
 
+from configs.core import RTRL_CORES, Core, RotationConfig
 from configs.env import AtariConfig, DmlabConfig, EnvConfig, MemoryConfig, ProcgenConfig, VizdoomConfig
 from configs.error import ConfigError, require
 from configs.parts import (
     CheckpointConfig,
-    Core,
     Credit,
     Encoder,
     EvalConfig,
@@ -50,6 +50,7 @@ __all__ = [
     "ProcgenConfig",
     "RayConfig",
     "RewardClipping",
+    "RotationConfig",
     "RtrlConfig",
     "Runtime",
     "VizdoomConfig",
@@ -97,8 +98,9 @@ class Config:
     """Rollouts acted by weights older than this many updates are dropped (and counted); None keeps all."""
 
     credit: Credit = "rtrl"
-    """`rtrl`: exact RTRL of the core (eLSTM only); `tbptt`: credit is cut at the unroll boundary;
-    `immediate`, a control: credit of one step, no derivative through the state at all (eLSTM only)."""
+    """`rtrl`: exact RTRL of the core; `tbptt`: credit is cut at the unroll boundary; `immediate`, a control:
+    credit of one step, no derivative through the state at all. Any core but `none` and `lstm` has all
+    three."""
     discounting: float = 0.99
     baseline_cost: float = 0.5
     entropy_cost: float = 0.01
@@ -198,10 +200,11 @@ class Config:
             "has no effect with optimizer = 'adam'; set it to 0",
         )
         require(
-            self.credit == "tbptt" or self.policy.core == "elstm",
+            self.credit == "tbptt" or self.policy.core in RTRL_CORES,
             "credit",
             self.credit,
-            f"needs policy.core = 'elstm', not {self.policy.core!r}; or set credit = 'tbptt'",
+            f"needs policy.core to be one of {', '.join(RTRL_CORES)}, not {self.policy.core!r}; "
+            "or set credit = 'tbptt'",
         )
         for (name, value), (_, default) in zip(leaves(self.rtrl), leaves(RtrlConfig()), strict=True):
             remedy = f"has no effect with credit = {self.credit!r}; leave it at {default!r}"

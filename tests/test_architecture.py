@@ -41,7 +41,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "learner/publish.py",
         "launch.py",
     ),
-    "triton": ("kernels/*/triton.py",),
+    "triton": ("kernels/*/triton.py", "kernels/cells/*/triton.py"),
     "tyro": ("command_line.py", "launch.py", "play.py"),
     "PIL": ("actors/play/frames.py",),
     "imageio_ffmpeg": ("actors/play/video.py",),

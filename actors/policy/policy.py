@@ -20,7 +20,7 @@ from actors.policy.encoders import make_encoder
 from actors.rollout import map_observation
 from configs.schema import Credit, PolicyConfig
 from envs.spec import EnvSpec
-from kernels.cells import ELSTM, ELSTMStack, make_core
+from kernels.cells import make_core
 
 State = tuple[Tensor, ...]
 """Recurrent state of a batch: each tensor [B, ...]. Empty for a policy without a core."""
@@ -60,7 +60,9 @@ class Policy(nn.Module):
         if config.freeze_encoder:
             self.encoder.requires_grad_(False)
         inputs = features + 1 + (self.distribution.num_features if config.previous_action else 0)
-        self.core = make_core(config.core, inputs, config.hidden_size, config.forget_bias, config.num_layers)
+        self.core = make_core(
+            config.core, inputs, config.hidden_size, config.num_layers, **config.core_options
+        )
         if config.freeze_core:
             for parameter in self.core.recurrent_parameters():
                 parameter.requires_grad_(False)
@@ -104,7 +106,7 @@ class Policy(nn.Module):
         before, at_T = (map_observation(lambda x, part=part: x[part], observation) for part in (slice(T), T))
         x = self.core_input(before, reward[:T], reset[:T], previous_action[:T])
         if credit == "immediate":
-            assert isinstance(self.core, ELSTM | ELSTMStack), "the config refuses other cores"
+            assert self.core.supports_rtrl, "the config refuses other cores"
             h, state = self.core.unroll_immediate(x, state, reset[:T])
         else:
             h, state, trace = self.core.unroll(x, state, reset[:T], trace)

@@ -37,7 +37,7 @@ from experiments.copy_task.training import (
     start_as_timers,
     start_with_spread_memory,
 )
-from kernels.cells.elstm import ELSTM
+from kernels.cells.elstm.core import ELSTM
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.copy_task.data import BLANK, NOT_SCORED, SYMBOLS, CopyBatch
-from kernels.cells.elstm import ELSTM
+from kernels.cells.elstm.core import ELSTM
 
 Credit = Literal["rtrl", "tbptt"]
 Updates = Literal["sequence", "chunk"]

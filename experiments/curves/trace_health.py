@@ -1,9 +1,9 @@
-"""What a checkpoint tells of an eLSTM's memory, unit by unit: its traces, and how fast it forgets.
+"""What a checkpoint tells of a core's memory, unit by unit: its traces, and how fast it forgets.
 
 The traces are in the checkpoint of an inline run whose env can write down its state; elsewhere they end with
-the process. How fast a unit forgets, a_t = dc_t / dc_{t-1}, depends on what it sees, so the policy is
-replayed in the environment, sampled, and a_t is read off the same forward pass that training differentiates.
-"""
+the process. How fast a unit forgets depends on what it sees, so the policy is replayed in the environment,
+sampled, and the state's Jacobian A_t = dh_t / dh_{t-1} is read off the forward pass that training
+differentiates: |A_t| of a unit of one number, the spectral radius of its 2 x 2 block of a unit of two."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from actors.policy import Policy
 from actors.rollout import Rollout, map_observation
 from configs.schema import Config
 from envs.make import env_spec, make_vec
-from kernels.cells import ELSTM, ELSTMStack
-from kernels.elstm import ops
+from kernels.cells import CellCore
+from kernels.elstm import ELSTMTrace
+from kernels.rtrl import chunked
 
 
 def unit_norms(state: dict[str, Any]) -> list[NDArray[np.float64]] | None:
@@ -33,26 +34,24 @@ def unit_norms(state: dict[str, Any]) -> list[NDArray[np.float64]] | None:
     if state["traces"] is None:
         return None
     norms = []
-    for layer in state["traces"]["layers"]:  # six tensors [streams, N, ...]
-        squares = sum(tensor.double().flatten(2).square().sum(2) for tensor in map(_at_least_3d, layer))
-        assert isinstance(squares, Tensor)
+    for layer in state["traces"]["layers"]:
+        matrices, vectors = (
+            ELSTMTrace(*layer).packed() if len(layer) == 6 else layer
+        )  # six: an older checkpoint
+        squares = matrices.double().square().sum((1, 2, 4)) + vectors.double().square().sum((1, 2))
         norms.append(squares.mean(0).sqrt().numpy())
     return norms
 
 
-def _at_least_3d(tensor: Tensor) -> Tensor:
-    return tensor if tensor.ndim == 3 else tensor[..., None]
-
-
 def decay(config: Config, state: dict[str, Any], steps: int) -> list[NDArray[np.float64]] | None:
-    """Of each layer |a_t| [steps, N] of `steps` or a few more steps, all slots and episodes together; None
-    for a core that is no eLSTM. The first step of an episode, whose a is 0, is left out.
+    """Of each layer |A_t| [steps, N] of `steps` or a few more steps, all slots and episodes together; None
+    for a core without RTRL. The first step of an episode, whose A is 0, is left out.
 
     Raises EnvError where the environment cannot be made here.
     """
     policy = Policy(env_spec(config.env), config.policy)
     policy.load_state_dict(state["policy"])
-    if not isinstance(policy.core, ELSTM | ELSTMStack):
+    if not policy.core.supports_rtrl:
         return None
     seed = EVALUATION_SEED + config.seed
     collector = Collector(
@@ -71,7 +70,7 @@ def decay(config: Config, state: dict[str, Any], steps: int) -> list[NDArray[np.
 
 @torch.no_grad()
 def decay_of(policy: Policy, rollout: Rollout) -> list[NDArray[np.float64]]:
-    """As `decay`, of the steps of one rollout of an eLSTM policy."""
+    """As `decay`, of the steps of one rollout."""
     T = rollout.action.shape[0]
     action = np.concatenate([rollout.previous_action[None], rollout.action])[:T]
     reset = torch.from_numpy(rollout.reset[:T])
@@ -81,14 +80,27 @@ def decay_of(policy: Policy, rollout: Rollout) -> list[NDArray[np.float64]]:
         reset,
         torch.from_numpy(action),
     )
-    core = policy.core
-    assert isinstance(core, ELSTM | ELSTMStack)
-    cells = [core] if isinstance(core, ELSTM) else core.cells()
     layers = []
-    for cell, c_0 in zip(cells, map(torch.from_numpy, rollout.initial_state), strict=True):
-        W_z, W_f, w_z, w_f, b_z, b_f = cell.recurrent_parameters()
-        stacked = (torch.stack(pair) for pair in ((W_z, W_f), (w_z, w_f), (b_z, b_f)))
-        _, _, a = ops.elstm_forward(x, *stacked, c_0, reset, [], None, True, "chunked")
-        layers.append(a[~reset].abs().double().numpy())
-        x, _, _ = cell.unroll(x, (c_0,), reset)
+    for core, h_0 in zip(policy.core.cells(), map(torch.from_numpy, rollout.initial_state), strict=True):
+        jacobian = state_jacobian(core, x, h_0, reset)[~reset].movedim(-1, 1).double()
+        size = (
+            jacobian.abs()[..., 0, 0] if core.cell.d == 1 else torch.linalg.eigvals(jacobian).abs().amax(-1)
+        )
+        layers.append(size.numpy())
+        x, _, _ = core.unroll(x, (h_0,), reset)
     return layers
+
+
+def state_jacobian(core: CellCore, x: Tensor, h_0: Tensor, reset: Tensor) -> Tensor:
+    """A_t of every step and unit, [T, B, d, d, N], before a reset is taken."""
+    cell, parameters = core.cell, core.recurrent_parameters()
+    K = len(cell.gates)
+    W, psi = torch.stack(list(parameters[:K])), torch.stack(list(parameters[K:]))
+    start = h_0.unflatten(1, (cell.d, core.num_units))
+    h, u, extra = chunked.forward(cell, x, W, psi, start, reset, derivatives=True)
+    before = torch.cat([start[None], h[:-1]]).masked_fill(reset[:, :, None, None], 0.0)
+    u, before, h, extra = (part.flatten(0, 1) for part in (u, before, h, extra))
+    rows = torch.eye(cell.d)[None, :, :, None].expand(len(u), -1, -1, core.num_units).clone()
+    q, v = rows.new_empty(len(rows), cell.d, K, core.num_units), rows.new_zeros(len(rows), cell.d, *psi.shape)
+    cell.pull(rows, u, before, h, extra, cell.constants(psi).unbind(0), q, v)
+    return rows.unflatten(0, reset.shape)

@@ -41,7 +41,7 @@ from configs.schema import Config, RtrlConfig
 from envs.make import env_spec
 from experiments.staleness.report import save
 from experiments.tmaze import scaled_bias
-from kernels.elstm import ELSTMTrace
+from kernels.rtrl import Trace
 from learner.batcher import Batch, Batcher
 from learner.learner import Learner, seed_everything
 from learner.publish import LocalPublisher
@@ -126,18 +126,13 @@ def train(config: Config, start_steps: int) -> tuple[dict[str, Any], float | Non
     return run.state_dict(), fmean(returns[-200:]) if returns else None
 
 
-def distances(carried: ELSTMTrace, fresh: ELSTMTrace) -> Tensor:
+def distances(carried: Trace, fresh: Trace) -> Tensor:
     """|carried - fresh| / |fresh| of each stream, [B]; float64."""
 
     def norm(tensors: list[Tensor]) -> Tensor:
         return torch.stack([t.double().flatten(1).square().sum(1) for t in tensors]).sum(0).sqrt()
 
     return norm([a - b for a, b in zip(carried, fresh, strict=True)]) / norm(list(fresh))
-
-
-def boundary_term(lam_0: Tensor, trace: ELSTMTrace) -> list[Tensor]:
-    """What the trace adds to the gradients of the six weights; lam_0 [B, N] is dL/dc_0. float64."""
-    return [torch.einsum("bn,bn...->n...", lam_0.double(), s.double()) for s in trace]
 
 
 def _squares(tensors: list[Tensor]) -> float:
@@ -181,7 +176,10 @@ def measure(base: Config, start: dict[str, Any], learning_rate: float, updates: 
         live = ~batch.reset[0]  # the trace of an episode that is over is cleared before it is used
         if begun.all() and live.any():
             distance = distances(step.carried[0], step.fresh[0])
-            carried, fresh = (boundary_term(step.state[0].grad, s[0]) for s in (step.carried, step.fresh))
+            (core,), lam_0 = run.learner.policy.core.cells(), step.state[0].grad.double()
+            carried, fresh = (
+                core.boundary_term(s[0].map(torch.Tensor.double), lam_0) for s in (step.carried, step.fresh)
+            )
             rows.append(
                 {
                     "distance": float(distance[live].mean()),

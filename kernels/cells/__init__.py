@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from kernels.cells.block_diagonal.core import BlockDiagonal
 from kernels.cells.core import Core, State
-from kernels.cells.elstm import ELSTM
+from kernels.cells.elstm.core import ELSTM
+from kernels.cells.indylstm.core import IndyLSTM
 from kernels.cells.lstm import LSTM
+from kernels.cells.mingru.core import MinGRU
 from kernels.cells.none import Identity
-from kernels.cells.stack import ELSTMStack
+from kernels.cells.recurrent import CellCore
+from kernels.cells.rtu.core import LRU, RTU
+from kernels.cells.stack import Stack
+
+RTRL_CORES: dict[str, Callable[..., CellCore]] = {
+    "elstm": ELSTM,
+    "mingru": MinGRU,
+    "indylstm": IndyLSTM,
+    "rtu": RTU,
+    "linear_rtu": partial(RTU, inside=False),
+    "lru": LRU,
+    "block_diagonal": BlockDiagonal,
+}
+"""Cores around an element-wise cell, by name: these are trained by exact RTRL, or by TBPTT."""
 
 
-def make_core(
-    name: str, input_size: int, hidden_size: int, forget_bias: float = 0.0, num_layers: int = 1
-) -> Core:
-    """The core that `policy.core` names: "none", "lstm" or "elstm".
+def make_core(name: str, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> Core:
+    """The core that `policy.core` names.
 
-    forget_bias is added to the start value of the forget gate's bias; ValueError if set for "none", which
-    has no gate and no hidden units, and whose output is as wide as its input. num_layers above 1 stacks
-    eLSTMs, whose RTRL is then approximate (kernels/cells/stack.py); ValueError for another core.
-    """
-    if num_layers != 1 and name != "elstm":
-        raise ValueError(f"num_layers = {num_layers}: only the core 'elstm' stacks, not {name!r}")
+    options: of that core's own constructor, such as forget_bias, r_min, activation; TypeError for one that it
+    does not have. "none" has no hidden units, and its output is as wide as its input. num_layers above 1
+    stacks cores of RTRL_CORES, and the stack's RTRL is approximate (kernels/cells/stack.py); ValueError for
+    another core."""
+    if make := RTRL_CORES.get(name):
+        layer = partial(make, hidden_size=hidden_size, **options)
+        return layer(input_size) if num_layers == 1 else Stack(input_size, num_layers, layer)
+    if num_layers != 1:
+        raise ValueError(f"num_layers = {num_layers}: only {', '.join(RTRL_CORES)} stack, not {name!r}")
     match name:
-        case "none" if forget_bias != 0.0:
-            raise ValueError(
-                f"forget_bias = {forget_bias}: the core 'none' has no forget gate, leave it at 0"
-            )
         case "none":
-            return Identity(input_size)
+            return Identity(input_size, **options)
         case "lstm":
-            return LSTM(input_size, hidden_size, forget_bias)
-        case "elstm" if num_layers != 1:
-            return ELSTMStack(input_size, hidden_size, num_layers, forget_bias)
-        case "elstm":
-            return ELSTM(input_size, hidden_size, forget_bias)
-    raise ValueError(f"core = {name!r}: choose one of 'none', 'lstm', 'elstm'")
+            return LSTM(input_size, hidden_size, **options)
+    raise ValueError(f"core = {name!r}: choose one of none, lstm, {', '.join(RTRL_CORES)}")
 
 
-__all__ = ["ELSTM", "LSTM", "Core", "ELSTMStack", "Identity", "State", "make_core"]
+__all__ = ["RTRL_CORES", "CellCore", "Core", "Stack", "State", "make_core"]

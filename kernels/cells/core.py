@@ -17,6 +17,9 @@ class Core(nn.Module):
     A core that is trained by RTRL also carries a trace while learning, never while acting.
     """
 
+    supports_rtrl = False
+    """Whether `initial_trace` gives a trace, and `unroll_immediate` is there."""
+
     def __init__(self, input_size: int, output_size: int) -> None:
         for name, size in (("input_size", input_size), ("hidden_size", output_size)):
             if size < 1:
@@ -50,6 +53,14 @@ class Core(nn.Module):
         for a trace or a backend that this core has no use for.
         """
         raise NotImplementedError
+
+    def unroll_immediate(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
+        """The unroll's values with the credit of one step; a core with `supports_rtrl` has it."""
+        raise NotImplementedError
+
+    def cells(self) -> list[Any]:
+        """The layers with a trace of their own, lowest first: `CellCore`s."""
+        return []
 
     def recurrent_parameters(self) -> list[nn.Parameter]:
         """The parameters inside the recurrence: those that RTRL is about, and that a frozen core keeps."""

@@ -1,4 +1,4 @@
-"""A stack of eLSTM layers under the known approximation of RTRL for depth.
+"""A stack of layers under the known approximation of RTRL for depth.
 
 Exact RTRL of a stack needs the sensitivity of every layer's state to the weights of every layer below
 it, and those Jacobians are full matrices. Here each layer carries the exact trace of its own state alone,
@@ -10,36 +10,44 @@ other one approximate, and with a single layer nothing is lost.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kernels.cells.core import Core, State
-from kernels.cells.elstm import ELSTM
-from kernels.elstm import BankedTrace, ELSTMTrace
+from kernels.cells.recurrent import CellCore
+from kernels.rtrl import BankedTrace, Trace
 
 
-class ELSTMStack(Core):
-    """`num_layers` eLSTMs, each reading the output of the one below. State: one c [B, N] a layer."""
+class Stack(Core):
+    """`num_layers` cores of one kind, each reading the output of the one below. State: one h [B, d N] a
+    layer.
+
+    make_layer: from the width of a layer's input.
+    """
 
     layers: nn.ModuleList
+    supports_rtrl = True
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int, forget_bias: float = 0.0) -> None:
-        super().__init__(input_size, hidden_size)
+    def __init__(self, input_size: int, num_layers: int, make_layer: Callable[[int], CellCore]) -> None:
         if num_layers < 1:
             raise ValueError(f"num_layers = {num_layers}: needs at least 1")
-        sizes = [input_size] + [hidden_size] * (num_layers - 1)
-        self.layers = nn.ModuleList(ELSTM(size, hidden_size, forget_bias) for size in sizes)
+        layers = [make_layer(input_size)]
+        while len(layers) < num_layers:
+            layers.append(make_layer(layers[-1].output_size))
+        super().__init__(input_size, layers[-1].output_size)
+        self.layers = nn.ModuleList(layers)
 
-    def cells(self) -> list[ELSTM]:
+    def cells(self) -> list[CellCore]:
         """The layers, lowest first."""
-        return [layer for layer in self.layers if isinstance(layer, ELSTM)]
+        return [layer for layer in self.layers if isinstance(layer, CellCore)]
 
     def initial_state(self, batch: int, device: torch.device | str | None = None) -> State:
         return tuple(cell.initial_state(batch, device)[0] for cell in self.cells())
 
-    def initial_trace(self, batch: int, device: torch.device | str | None = None) -> list[ELSTMTrace]:
+    def initial_trace(self, batch: int, device: torch.device | str | None = None) -> list[Trace]:
         return [cell.initial_trace(batch, device) for cell in self.cells()]
 
     def recurrent_parameters(self) -> list[nn.Parameter]:
@@ -47,9 +55,9 @@ class ELSTMStack(Core):
 
     def step(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
         following: list[Tensor] = []
-        for cell, c in zip(self.cells(), state, strict=True):
-            x, (c_next,) = cell.step(x, (c,), reset)
-            following.append(c_next)
+        for cell, h in zip(self.cells(), state, strict=True):
+            x, (h_next,) = cell.step(x, (h,), reset)
+            following.append(h_next)
         return x, tuple(following)
 
     def unroll(
@@ -57,25 +65,24 @@ class ELSTMStack(Core):
         x: Tensor,
         state: State,
         reset: Tensor,
-        trace: Sequence[ELSTMTrace | BankedTrace] | None = None,
+        trace: Sequence[Trace | BankedTrace] | None = None,
         backend: str = "auto",
-    ) -> tuple[Tensor, State, list[ELSTMTrace | BankedTrace] | None]:
+    ) -> tuple[Tensor, State, list[Trace | BankedTrace] | None]:
         """As `Core.unroll`; `trace` is one a layer, lowest first. Approximate below the top layer."""
         following: list[Tensor] = []
-        traces: list[ELSTMTrace | BankedTrace] = []
-        for index, (cell, c) in enumerate(zip(self.cells(), state, strict=True)):
-            x, (c_next,), advanced = cell.unroll(
-                x, (c,), reset, None if trace is None else trace[index], backend
+        traces: list[Any] = []
+        for index, (cell, h) in enumerate(zip(self.cells(), state, strict=True)):
+            x, (h_next,), advanced = cell.unroll(
+                x, (h,), reset, None if trace is None else trace[index], backend
             )
-            following.append(c_next)
-            if advanced is not None:
-                traces.append(advanced)
+            following.append(h_next)
+            traces.append(advanced)
         return x, tuple(following), None if trace is None else traces
 
     def unroll_immediate(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:
-        """As `ELSTM.unroll_immediate`, layer by layer."""
+        """As `CellCore.unroll_immediate`, layer by layer."""
         following: list[Tensor] = []
-        for cell, c in zip(self.cells(), state, strict=True):
-            x, (c_next,) = cell.unroll_immediate(x, (c,), reset)
-            following.append(c_next)
+        for cell, h in zip(self.cells(), state, strict=True):
+            x, (h_next,) = cell.unroll_immediate(x, (h,), reset)
+            following.append(h_next)
         return x, tuple(following)

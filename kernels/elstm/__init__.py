@@ -1,24 +1,73 @@
 """The eLSTM core with exact real-time recurrent learning (RTRL).
 
 Irie, Gopalakrishnan, Schmidhuber, "Exploring the Promise and Limits of Real-Time Recurrent
-Learning", ICLR 2024 (arXiv 2305.19044), equations 5 to 7. The chunked form is derived in README.md.
+Learning", ICLR 2024 (arXiv 2305.19044), equations 5 to 7; README.md says them. The computation is that of any
+element-wise cell: `kernels.rtrl`.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from kernels.elstm import ops
-from kernels.elstm.bank import BankedTrace
-from kernels.elstm.contract import ELSTMTrace, check_arguments
-from kernels.elstm.reference import elstm_reference
-from kernels.trace import choose_backend
+from kernels.cells.elstm.cell import CELL
+from kernels.rtrl import Backend, BankedTrace, Trace, rtrl_scan
+from kernels.rtrl.contract import check_arguments, check_state
 
-Backend = Literal["auto", "reference", "chunked", "triton"]
-Trace = TypeVar("Trace", bound=ELSTMTrace | BankedTrace | None)
+
+class ELSTMTrace(NamedTuple):
+    """Sensitivities dc/dtheta of an eLSTM's state by name, one row for each stream.
+
+    A bank, which is advanced in place, is kept as one `kernels.rtrl.Trace`: `packed` makes it, `named` reads
+    it."""
+
+    W_z: Tensor
+    """[rows, N, D] d c[n] / d W_z[n, d]; all other entries of that Jacobian are zero."""
+    W_f: Tensor
+    """[rows, N, D] d c[n] / d W_f[n, d]."""
+    w_z: Tensor
+    """[rows, N]"""
+    w_f: Tensor
+    """[rows, N]"""
+    b_z: Tensor
+    """[rows, N]"""
+    b_f: Tensor
+    """[rows, N]"""
+
+    @classmethod
+    def zeros(
+        cls,
+        batch: int,
+        hidden: int,
+        input: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> ELSTMTrace:
+        """The trace of `batch` streams at the start of an episode."""
+        return cls.named(Trace.zeros(CELL, batch, hidden, input, device, dtype), input)
+
+    @classmethod
+    def named(cls, trace: Trace, input: int) -> ELSTMTrace:
+        """Views of `trace`, of units that read `input` numbers."""
+        return cls(*trace.matrices[:, :, 0, :, :input].unbind(1), *trace.vectors[:, :, 0].unbind(1))
+
+    def packed(self) -> Trace:
+        """A copy as one Trace."""
+        rows, hidden, input = self.W_z.shape
+        trace = Trace.zeros(CELL, rows, hidden, input, self.W_z.device, self.w_z.dtype, self.W_z.dtype)
+        for mine, view in zip(self, ELSTMTrace.named(trace, input), strict=True):
+            view.copy_(mine)
+        return trace
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> ELSTMTrace:
+        """Applies `function` to each of the six tensors."""
+        return ELSTMTrace(*(function(tensor) for tensor in self))
+
+
+AnyTrace = TypeVar("AnyTrace", bound=ELSTMTrace | BankedTrace | None)
 
 
 def elstm(
@@ -31,53 +80,42 @@ def elstm(
     b_f: Tensor,
     c_0: Tensor,
     reset: Tensor,
-    trace: Trace = None,
+    trace: AnyTrace = None,
     backend: Backend = "auto",
-) -> tuple[Tensor, Trace]:
-    """Runs the eLSTM over a chunk of T steps.
+) -> tuple[Tensor, AnyTrace]:
+    """Runs the eLSTM over a chunk of T steps: `kernels.rtrl.rtrl_scan` under the eLSTM's own names.
 
     x [T, B, D], W_z and W_f [N, D], w_z, w_f, b_z and b_f [N], c_0 [B, N] (before x[0]) in float32 or
     float64; reset [T, B] bool: where set, state and trace are zeroed before x[t] is consumed.
 
-    trace: None trains by truncated BPTT, and None comes back. With the sensitivities before x[0] the
-    weight gradients are those of exact RTRL: the gradient of every loss on this chunk's states reaches
-    back through the whole stream, as long as the weights that built the trace are the present ones.
-    The gradients of x and c_0 stay inside the chunk.
-
-    Returns the states c [T, B, N] and the trace after x[T-1]: a new ELSTMTrace, the one handed in left as
-    it is; or the BankedTrace that was handed in, whose rows `backward` advances in place. Differentiable
-    once in x, the weights and c_0, not in the trace.
-
-    backend: "reference" (step by step, the oracle), "chunked" (torch), "triton" (float32 on a GPU), or
-    "auto": triton where it can run, else chunked.
+    Returns the states c [T, B, N] and the trace after x[T-1]: None for None (truncated BPTT); a new
+    ELSTMTrace, the one handed in left as it is; or the BankedTrace that was handed in, whose rows `backward`
+    advances.
 
     Raises ValueError, naming the argument, for a wrong shape, dtype or device, before anything runs.
     """
-    backend_name = choose_backend(backend, x)
-    check_arguments(x, W_z, W_f, w_z, w_f, b_z, b_f, c_0, reset, trace)
-    weights = (W_z, W_f, w_z, w_f, b_z, b_f)
-    differentiate = torch.is_grad_enabled() and any(v.requires_grad for v in (x, c_0, *weights))
-    banked = isinstance(trace, BankedTrace)
-    if banked:
-        trace.check_fresh(differentiate)
-    if backend_name == "reference":
-        if banked:
-            raise ValueError("trace is a BankedTrace: backend 'reference' takes gathered rows, an ELSTMTrace")
-        c, advanced = elstm_reference(x, *weights, c_0, reset, trace)
-        return c, cast("Trace", advanced)
+    weights, vectors = (W_z, W_f), (w_z, w_f, b_z, b_f)
+    given: Any = trace
+    if x.ndim == 3 and W_z.ndim == 2:  # else the scan's own check names the one that is not
+        check_state("c_0", c_0, (x.shape[1], W_z.shape[0]), "[B, N]", x)
+    h_0 = c_0[:, None]
+    if isinstance(trace, ELSTMTrace):
+        check_arguments(CELL, x, weights, vectors, h_0, reset, None)
+        _check_trace(trace, x, W_z.shape[0])
+        given = trace.packed()
+    c, advanced = rtrl_scan(CELL, x, weights, vectors, h_0, reset, given, backend)
+    if isinstance(trace, ELSTMTrace):
+        advanced = ELSTMTrace.named(advanced, x.shape[2])
+    return c.squeeze(2), cast("AnyTrace", advanced)
 
-    W, w, b = torch.stack([W_z, W_f]), torch.stack([w_z, w_f]), torch.stack([b_z, b_f])
-    tensors = [] if trace is None else list(trace.bank if banked else trace)
-    rows = trace.rows_on(x.device) if banked else None
-    derivatives = differentiate or trace is not None
-    c, local, a = ops.elstm_forward(x, W, w, b, c_0, reset, tensors, rows, derivatives, backend_name)
-    if banked:
-        trace.await_backward(c)
-    if not isinstance(trace, ELSTMTrace):
-        return c, trace
-    with torch.no_grad():
-        advanced = ops.elstm_advance(x, c, c_0, reset, local, a, tensors, backend_name)
-    return c, cast("Trace", ELSTMTrace(*advanced))
+
+def _check_trace(trace: ELSTMTrace, x: Tensor, N: int) -> None:
+    _, B, D = x.shape
+    for name, tensor in zip(trace._fields, trace, strict=True):
+        shape, symbols = ((B, N, D), "[B, N, D]") if name.startswith("W") else ((B, N), "[B, N]")
+        check_state(f"trace.{name}", tensor, shape, symbols, x)
+        if tensor.requires_grad:
+            raise ValueError(f"trace.{name} requires grad: a trace is not differentiable, detach it")
 
 
 __all__ = ["Backend", "BankedTrace", "ELSTMTrace", "elstm"]

@@ -6,7 +6,7 @@ a unit (d = 1: eLSTM; d = 2: recurrent trace units), as README.md derives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -19,6 +19,7 @@ Precision = Literal["ieee", "tf32x3", "tf32"]
 
 PRECISIONS = ("ieee", "tf32x3", "tf32")
 MAX_MATRICES = 4
+MAX_TURNS = 2
 
 
 def _triton(*arguments: object) -> Tensor:
@@ -70,79 +71,110 @@ def choose_backend(backend: str, x: Tensor) -> str:
 
 
 def _check(
-    traces: Sequence[Tensor], rows: Tensor, lam_0: Tensor, decay: Tensor, update: Tensor, x: Tensor
+    matrices: Tensor, rows: Tensor, lam: Tensor | None, decay: Tensor, update: Tensor, x: Tensor
 ) -> None:
     if x.ndim != 3 or x.shape[0] < 1:
         raise ValueError(f"x has shape {list(x.shape)}, expected [T, B, D] with T >= 1")
-    if not 1 <= len(traces) <= MAX_MATRICES:
-        raise ValueError(f"traces holds {len(traces)} matrices, expected 1 to {MAX_MATRICES}")
-    if lam_0.ndim != 3 or lam_0.shape[1] not in (1, 2):
-        raise ValueError(f"lam_0 has shape {list(lam_0.shape)}, expected [B, d, N] with d = 1 or 2")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"x is {x.dtype}: the trace is advanced in float32 or float64")
     T, B, D = x.shape
-    _, d, N = lam_0.shape
-    K = len(traces)
-    for name, tensor, shape, symbols in (
-        ("lam_0", lam_0, (B, d, N), "[B, d, N]"),
+    size, K, d, N, padded = matrices.shape if matrices.ndim == 5 else (0, 0, 0, 0, 0)
+    if not (1 <= K <= MAX_MATRICES and d in (1, 2) and padded >= D):
+        raise ValueError(
+            f"matrices has shape {list(matrices.shape)}, expected [rows, K, d, N, D'] with K = 1 to "
+            f"{MAX_MATRICES}, d = 1 or 2, D' at least D = {D}"
+        )
+    if matrices.dtype not in (x.dtype, torch.bfloat16):
+        raise ValueError(f"matrices is {matrices.dtype}, expected {x.dtype} or torch.bfloat16")
+    if not matrices.is_contiguous():
+        raise ValueError("matrices is not contiguous: it is advanced in place, row by row")
+    turns = 0 if lam is None else lam.shape[1] if lam.ndim == 4 else 1
+    if turns > MAX_TURNS:
+        raise ValueError(
+            f"lam has shape {list(lam.shape) if lam is not None else None}, expected L <= {MAX_TURNS}"
+        )
+    expected: list[tuple[str, Tensor | None, tuple[int, ...], str]] = [
+        ("matrices", matrices, (size, K, d, N, padded), ""),
+        ("lam", lam, (B, turns, d, N), "[B, L, d, N]"),
         ("decay", decay, (B, d, d, N), "[B, d, d, N]"),
-        ("update", update, (T, B, K, d, N), "[T, B, K, d, N]"),
+        ("update", update, (T, B, d, K, N), "[T, B, d, K, N]"),
         ("rows", rows, (B,), "[B]"),
-        *((f"traces[{k}]", s, (s.shape[0], d, N, D), "[rows, d, N, D]") for k, s in enumerate(traces)),
-    ):
+    ]
+    for name, tensor, shape, symbols in expected:
+        if tensor is None:
+            continue
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} has shape {list(tensor.shape)}, expected {symbols} = {list(shape)}")
         if tensor.device != x.device:
             raise ValueError(f"{name} is on {tensor.device}, x on {x.device}: move them to one device")
-    if x.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"x is {x.dtype}: the trace is advanced in float32 or float64")
-    for name, tensor in (("lam_0", lam_0), ("decay", decay), ("update", update)):
-        if tensor.dtype != x.dtype:
+        if name in ("lam", "decay", "update") and tensor.dtype != x.dtype:
             raise ValueError(f"{name} is {tensor.dtype}, x is {x.dtype}: convert one of them")
-    for k, s in enumerate(traces):
-        if s.dtype not in (x.dtype, torch.bfloat16) or s.dtype != traces[0].dtype:
-            raise ValueError(f"traces[{k}] is {s.dtype}, expected {x.dtype} or torch.bfloat16, all alike")
-        if s.shape[0] != traces[0].shape[0]:
-            raise ValueError(f"traces[{k}] has {s.shape[0]} rows, traces[0] {traces[0].shape[0]}")
-        if not s.is_contiguous():
-            raise ValueError(f"traces[{k}] is not contiguous: it is advanced in place, row by row")
 
 
 def advance_trace_(
-    traces: Sequence[Tensor],
+    matrices: Tensor,
     rows: Tensor,
-    lam_0: Tensor,
+    lam: Tensor | None,
     decay: Tensor,
     update: Tensor,
     x: Tensor,
     backend: Backend = "auto",
     precision: Precision = "ieee",
 ) -> Tensor:
-    """Returns the boundary term of K weight matrices, [K, N, D], and advances their traces in place.
+    """Returns the boundary terms [K L, N, D] of K weight matrices, and advances their traces in place.
 
-    traces: K tensors [rows, d, N, D], contiguous, float32 or float64 like the rest, or bfloat16: the bank.
-    rows [B] int64: the row of each batch column, none twice; checked on the host, so best kept there.
-    lam_0 [B, d, N]: adjoint of the state before the chunk.
-    decay [B, d, d, N]: the chunk's state Jacobian, d c_T[i] / d c_0[j].
-    update [T, B, K, d, N]: what an input of step t, times the gate's derivative, still moves c_T by.
-    x [T, B, D]: the inputs.
+    matrices [rows, K, d, N, D'], contiguous, float32 or float64 like the rest, or bfloat16: the bank. D' is D
+    or more: padding, which is left alone. rows [B] int64: the row of each batch column, none twice; checked
+    on the host, so best kept there. lam [B, L, d, N]: adjoint of the state before the chunk, and (L = 2) a
+    turned one. None: no boundary term. decay [B, d, d, N]: the chunk's state Jacobian, d h_T[i] / d h_0[j].
+    update [T, B, d, K, N]: what an input of step t, times the gate's derivative, still moves h_T by. x [T, B,
+    D]: the inputs.
 
-        gradient_k[n]   = sum_b sum_i lam_0[b, i, n] S_k[b, i, n]
-        S_k[b, i, n]   <- sum_j decay[b, i, j, n] S_k[b, j, n] + sum_t update[t, b, k, i, n] x[t, b]
+        boundary_{k L + l}[n] = sum_b sum_i lam_l[b, i, n] S_k[b, i, n]
+        S_k[b, i, n]   <- sum_j decay[b, i, j, n] S_k[b, j, n] + sum_t update[t, b, i, k, n] x[t, b]
 
     precision, of backend "triton" only: how its float32 products are formed, "ieee", "tf32x3" or "tf32".
     Where lam_0 and decay are 0, after a reset at the first step, a trace is erased even if it is not finite.
     Deterministic. Not differentiable. Raises ValueError, naming the argument, before anything is written.
     """
     rows_device = rows.to(x.device)
-    _check(traces, rows_device, lam_0, decay, update, x)
-    check_rows(rows, traces[0].shape[0])
+    _check(matrices, rows_device, lam, decay, update, x)
+    check_rows(rows, matrices.shape[0])
     if precision not in PRECISIONS:
         raise ValueError(f"precision = {precision!r}: choose one of {', '.join(map(repr, PRECISIONS))}")
-    chosen = choose_backend(backend, x)
-    arguments = [list(traces), rows_device, lam_0, decay, update, x]
     with torch.no_grad():
-        if chosen == "triton":
-            return _triton(*arguments, precision)
-        return _BACKENDS[chosen](*arguments)
+        return _advance(matrices, rows_device, lam, decay, update, x, choose_backend(backend, x), precision)
+
+
+@torch.library.custom_op("evertrace::advance_trace_", mutates_args=("matrices",))
+def _advance(
+    matrices: Tensor,
+    rows: Tensor,
+    lam: Tensor | None,
+    decay: Tensor,
+    update: Tensor,
+    x: Tensor,
+    backend: str,
+    precision: str,
+) -> Tensor:
+    arguments = (matrices, rows, lam, decay, update, x)
+    return _triton(*arguments, precision) if backend == "triton" else _BACKENDS[backend](*arguments)
+
+
+@_advance.register_fake
+def _(
+    matrices: Tensor,
+    rows: Tensor,
+    lam: Tensor | None,
+    decay: Tensor,
+    update: Tensor,
+    x: Tensor,
+    backend: str,
+    precision: str,
+) -> Tensor:
+    if lam is None:
+        return x.new_empty(0)
+    return x.new_empty(matrices.shape[1] * lam.shape[1], matrices.shape[3], x.shape[2])
 
 
 __all__ = ["Backend", "Precision", "advance_trace_", "check_rows", "choose_backend"]

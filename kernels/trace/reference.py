@@ -1,4 +1,4 @@
-"""Boundary term and advance in torch: as the formula says, and row by row."""
+"""Boundary term and advance in torch: as the formula says, and row by row, in place."""
 
 from __future__ import annotations
 
@@ -12,79 +12,87 @@ def select_product(factor: Tensor, S: Tensor) -> Tensor:
 
 
 def advance_trace_reference(
-    traces: list[Tensor], rows: Tensor, lam_0: Tensor, decay: Tensor, update: Tensor, x: Tensor
+    matrices: Tensor, rows: Tensor, lam: Tensor | None, decay: Tensor, update: Tensor, x: Tensor
 ) -> Tensor:
     """The formula, letter by letter; same arguments as `kernels.trace.advance_trace_`."""
-    boundary = []
-    for k, bank in enumerate(traces):
-        S = bank[rows].to(x.dtype)
-        boundary.append(select_product(lam_0[..., None], S).sum((0, 1)))
-        S = select_product(decay[..., None], S[:, None]).sum(2)
-        S = S + torch.einsum("tbin,tbd->bind", update[:, :, k], x)
-        bank[rows] = S.to(bank.dtype)
-    return torch.stack(boundary)
+    D = x.shape[2]
+    S = matrices[rows][..., :D].to(x.dtype)
+    boundary = x.new_empty(0)
+    if lam is not None:
+        boundary = select_product(lam[:, None, :, :, :, None], S[:, :, None]).sum((0, 3)).flatten(0, 1)
+    S = select_product(decay[:, None, ..., None], S[:, :, None]).sum(3)
+    S = S + torch.einsum("tbikn,tbd->bkind", update, x)
+    matrices[rows, ..., :D] = S.to(matrices.dtype)
+    return boundary
 
 
 def advance_trace_chunked(
-    traces: list[Tensor], rows: Tensor, lam_0: Tensor, decay: Tensor, update: Tensor, x: Tensor
+    matrices: Tensor, rows: Tensor, lam: Tensor | None, decay: Tensor, update: Tensor, x: Tensor
 ) -> Tensor:
     """In place: small traces all rows at once, larger ones row by row.
 
     For a GPU a row is a launch and a wait for `rows`; backend "triton" is one launch.
     """
-    _, d, N, D = traces[0].shape
-    together = d == 1 and traces[0].dtype == x.dtype and len(rows) * N * D <= _FEW_NUMBERS
+    _, K, d, N, padded = matrices.shape
+    together = d == 1 and matrices.dtype == x.dtype and len(rows) * K * N * padded <= _FEW_NUMBERS
     advance = _advance_together if together else _advance_row_by_row
-    return advance(traces, rows, lam_0, decay, update, x)
+    return advance(matrices, rows, lam, decay, update, x)
 
 
-_FEW_NUMBERS = 2**18
-"""Of one matrix over the batch: up to here the calls cost more than the memory that they visit."""
+_FEW_NUMBERS = 2**19
+"""Of the batch's rows: up to here the calls cost more than the memory that they visit."""
 
 
 def _advance_together(
-    traces: list[Tensor], rows: Tensor, lam_0: Tensor, decay: Tensor, update: Tensor, x: Tensor
+    matrices: Tensor, rows: Tensor, lam: Tensor | None, decay: Tensor, update: Tensor, x: Tensor
 ) -> Tensor:
-    boundary = []
-    for k, bank in enumerate(traces):
-        S = bank[rows, 0]
-        if _finite(S):
-            boundary.append(torch.einsum("bn,bnd->nd", lam_0[:, 0], S))
-            S.mul_(decay[:, 0, 0, :, None])
-        else:
-            boundary.append(select_product(lam_0[:, 0, :, None], S).sum(0))
-            S = select_product(decay[:, 0, 0, :, None], S)
-        S.baddbmm_(update[:, :, k, 0].permute(1, 2, 0), x.transpose(0, 1))
-        bank.index_copy_(0, rows, S[:, None])
-    return torch.stack(boundary)
+    D = x.shape[2]
+    S = matrices[rows, :, 0]
+    boundary = x.new_empty(0)
+    if _finite(S):
+        if lam is not None:
+            boundary = torch.einsum("bln,bknd->klnd", lam[:, :, 0], S[..., :D]).flatten(0, 1)
+        S.mul_(decay[:, 0, :, :, None])
+    else:
+        if lam is not None:
+            whole = select_product(lam[:, None, :, 0, :, None], S[:, :, None, :, :D])
+            boundary = whole.sum(0).flatten(0, 1)
+        S = select_product(decay[:, 0, :, :, None], S)
+    moved = update[:, :, 0].flatten(2).permute(1, 2, 0)
+    S.flatten(1, 2)[..., :D].baddbmm_(moved, x.transpose(0, 1))
+    matrices.index_copy_(0, rows, S[:, :, None])
+    return boundary
 
 
 def _advance_row_by_row(
-    traces: list[Tensor], rows: Tensor, lam_0: Tensor, decay: Tensor, update: Tensor, x: Tensor
+    matrices: Tensor, rows: Tensor, lam: Tensor | None, decay: Tensor, update: Tensor, x: Tensor
 ) -> Tensor:
     """A row stays in cache between its read and its write."""
-    K, d = update.shape[2], lam_0.shape[1]
-    N, D = traces[0].shape[2:]
-    boundary = x.new_zeros(K, N, D)
+    _, K, d, N, _ = matrices.shape
+    D, turns = x.shape[2], () if lam is None else lam.unbind(1)
+    boundary = x.new_zeros(K, len(turns), N, D)
     for b, row in enumerate(rows.tolist()):
-        for k, bank in enumerate(traces):
-            S = bank[row].to(x.dtype)  # a view of the bank, unless the bank is in bfloat16
+        whole = matrices[row].to(x.dtype)  # a view of the bank, unless the bank is in bfloat16
+        for k in range(K):
+            S = whole[k, :, :, :D]
             if _finite(S):
                 before = S.clone() if d == 2 else S
-                for i in range(d):
-                    boundary[k].addcmul_(lam_0[b, i, :, None], before[i])
+                for turn, vectors in enumerate(turns):
+                    for i in range(d):
+                        boundary[k, turn].addcmul_(vectors[b, i, :, None], before[i])
                 for i in range(d):
                     S[i].mul_(decay[b, i, i, :, None])
                     if d == 2:
                         S[i].addcmul_(decay[b, i, 1 - i, :, None], before[1 - i])
             else:
-                boundary[k] += select_product(lam_0[b, ..., None], S).sum(0)
+                for turn, vectors in enumerate(turns):
+                    boundary[k, turn] += select_product(vectors[b, ..., None], S).sum(0)
                 S.copy_(select_product(decay[b, ..., None], S).sum(1))
             for i in range(d):
-                S[i].addmm_(update[:, b, k, i].T, x[:, b])
-            if S.dtype != bank.dtype:
-                bank[row] = S.to(bank.dtype)
-    return boundary
+                S[i].addmm_(update[:, b, i, k].T, x[:, b])
+        if whole.dtype != matrices.dtype:
+            matrices[row] = whole.to(matrices.dtype)
+    return boundary.flatten(0, 1) if turns else x.new_empty(0)
 
 
 def _finite(S: Tensor) -> bool:

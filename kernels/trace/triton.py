@@ -23,28 +23,30 @@ def select_product(factor, value):
 
 @triton.jit
 def advance_trace_kernel(
-    S_0,
-    S_1,
-    S_2,
-    S_3,  # K traces [rows, d, N, D], advanced in place; those past K repeat S_0
+    matrices,  # [rows, K, d, N, PADDED], advanced in place
     rows,  # [B] int64
-    lam_0,  # [B, d, N]
-    decay,  # [B, d, d, N]
-    update,  # [T, B, K, d, N]
+    lam,  # [B, L, d, N]
+    decay,  # [B, d, d, N], by its stride over B
+    update,  # [T, B, d, K, N], by its strides
     x,  # [T, B, D]
-    boundary,  # [SPLITS, K, N, D]: one partial sum for each share of the batch
+    boundary,  # [SPLITS, K, L, N, D]: one partial sum for each share of the batch
     T,
     B,
     N,
     D,
+    PADDED,
+    decay_b,
+    update_t,
+    update_b,
+    update_i,
     COLUMNS: tl.constexpr,  # batch columns of one share
     K: tl.constexpr,
+    L: tl.constexpr,  # contractions of one stored matrix; 0: the advance alone
     STATE: tl.constexpr,  # d
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_T: tl.constexpr,
     ONE_STEP: tl.constexpr,  # T == 1: an outer product in the place of a matrix product
-    BOUNDARY: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     # Neighbours in the launch order share a row's inputs, so that these stay in the L2 cache.
@@ -53,70 +55,71 @@ def advance_trace_kernel(
     k = tl.program_id(2) % K
     split = tl.program_id(2) // K
     in_n, in_d = n < N, i < D
-    tile = n[:, None] * D + i[None, :]
+    tile = n[:, None] * PADDED + i[None, :]
     in_tile = in_n[:, None] & in_d[None, :]
 
-    S = S_0
-    if k == 1:
-        S = S_1
-    if k == 2:
-        S = S_2
-    if k == 3:
-        S = S_3
-
-    sum_b = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
+    zero = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
+    sum_0, sum_1 = zero, zero
     for b in range(split * COLUMNS, min(split * COLUMNS + COLUMNS, B)):
-        at = S + tl.load(rows + b) * (STATE * N * D) + tile
-        lam = tl.load(lam_0 + b * (STATE * N) + n, mask=in_n, other=0.0)
-        a = tl.load(decay + b * (STATE * STATE * N) + n, mask=in_n, other=0.0)
+        at = matrices + (tl.load(rows + b) * K + k) * (STATE * N * PADDED) + tile
+        a = tl.load(decay + b * decay_b + n, mask=in_n, other=0.0)
+        lam_b = lam + b * (L * STATE * N) + n
         if STATE == 1:
             # A trace that a reset erases is not read: 0 * inf is NaN. One select on what was read takes 12
             # registers more, and then one program fits a multiprocessor where two did.
-            needed = (lam != 0) | (a != 0) if BOUNDARY else a != 0
+            needed = a != 0
+            if L >= 1:
+                first = tl.load(lam_b, mask=in_n, other=0.0)
+                needed = needed | (first != 0)
             re = tl.load(at, mask=in_tile & needed[:, None], other=0.0).to(tl.float32)
+            if L >= 1:
+                sum_0 += first[:, None] * re  # pyright: ignore
+            if L == 2:
+                sum_1 += select_product(tl.load(lam_b + N, mask=in_n, other=0.0)[:, None], re)
+            new = a[:, None] * re
         else:
+            at_im = at + N * PADDED
             re = tl.load(at, mask=in_tile, other=0.0).to(tl.float32)
-        if BOUNDARY and STATE == 1:
-            sum_b += lam[:, None] * re
-        if STATE == 2:
-            at_im = at + N * D
             im = tl.load(at_im, mask=in_tile, other=0.0).to(tl.float32)
-            lam_im = tl.load(lam_0 + b * (2 * N) + N + n, mask=in_n, other=0.0)
-            a_01 = tl.load(decay + b * (4 * N) + N + n, mask=in_n, other=0.0)
-            a_10 = tl.load(decay + b * (4 * N) + 2 * N + n, mask=in_n, other=0.0)
-            a_11 = tl.load(decay + b * (4 * N) + 3 * N + n, mask=in_n, other=0.0)
-            if BOUNDARY:
-                sum_b += select_product(lam[:, None], re)
-                sum_b += select_product(lam_im[:, None], im)
+            a_01 = tl.load(decay + b * decay_b + N + n, mask=in_n, other=0.0)
+            a_10 = tl.load(decay + b * decay_b + 2 * N + n, mask=in_n, other=0.0)
+            a_11 = tl.load(decay + b * decay_b + 3 * N + n, mask=in_n, other=0.0)
+            if L >= 1:
+                sum_0 += select_product(tl.load(lam_b, mask=in_n, other=0.0)[:, None], re)
+                sum_0 += select_product(tl.load(lam_b + N, mask=in_n, other=0.0)[:, None], im)
+            if L == 2:
+                sum_1 += select_product(tl.load(lam_b + 2 * N, mask=in_n, other=0.0)[:, None], re)
+                sum_1 += select_product(tl.load(lam_b + 3 * N, mask=in_n, other=0.0)[:, None], im)
             new_im = select_product(a_10[:, None], re) + select_product(a_11[:, None], im)
             new = select_product(a[:, None], re) + select_product(a_01[:, None], im)
-        else:
-            new = a[:, None] * re
 
-        p = update + (b * K + k) * (STATE * N)
+        p = update + b * update_b + k * N
         if ONE_STEP:
             x_t = tl.load(x + b * D + i, mask=in_d, other=0.0)
             new += tl.load(p + n, mask=in_n, other=0.0)[:, None] * x_t[None, :]
             if STATE == 2:
-                new_im += tl.load(p + N + n, mask=in_n, other=0.0)[:, None] * x_t[None, :]  # pyright: ignore
+                new_im += tl.load(p + update_i + n, mask=in_n, other=0.0)[:, None] * x_t[None, :]  # pyright: ignore
         else:
             for start in range(0, T, BLOCK_T):
                 t = start + tl.arange(0, BLOCK_T)
                 in_t = t < T
                 at_x = x + (t[:, None] * B + b) * D + i[None, :]
                 x_t = tl.load(at_x, mask=in_t[:, None] & in_d[None, :], other=0.0)
-                at_p = p + t[None, :] * (B * K * STATE * N) + n[:, None]
+                at_p = p + t[None, :] * update_t + n[:, None]
                 in_p = in_n[:, None] & in_t[None, :]
                 new = tl.dot(tl.load(at_p, mask=in_p, other=0.0), x_t, new, input_precision=PRECISION)
                 if STATE == 2:
-                    p_im = tl.load(at_p + N, mask=in_p, other=0.0)
+                    p_im = tl.load(at_p + update_i, mask=in_p, other=0.0)
                     new_im = tl.dot(p_im, x_t, new_im, input_precision=PRECISION)  # pyright: ignore
-        tl.store(at, new.to(S_0.dtype.element_ty), mask=in_tile)
+        tl.store(at, new.to(matrices.dtype.element_ty), mask=in_tile)
         if STATE == 2:
-            tl.store(at_im, new_im.to(S_0.dtype.element_ty), mask=in_tile)  # pyright: ignore
+            tl.store(at_im, new_im.to(matrices.dtype.element_ty), mask=in_tile)  # pyright: ignore
 
-    if BOUNDARY:
-        tl.store(boundary + (split * K + k) * (N * D) + tile, sum_b, mask=in_tile)
+    at_sum = boundary + (split * K + k) * (L * N * D) + n[:, None] * D + i[None, :]
+    if L >= 1:
+        tl.store(at_sum, sum_0, mask=in_tile)
+    if L == 2:
+        tl.store(at_sum + N * D, sum_1, mask=in_tile)
 
 
 class Tile(NamedTuple):
@@ -130,14 +133,20 @@ class Tile(NamedTuple):
     stages: int = 3
 
 
-def choose_tile(state: int, precision: str) -> Tile:
+def choose_tile(state: int, precision: str, half: bool = False, even: bool = True) -> Tile:
     """The tile for `state` numbers a unit. Chosen from ahead-of-time builds for sm_80 and sm_90, not timings.
+
+    half: the trace is in bfloat16; even: N is a multiple of 16, so that loads of 16 bytes are known to fit.
 
     The default takes 128 registers at tf32, so that two programs of 8 warps fit one multiprocessor. Wider
     tiles would read the low-rank factors less often, but fill the registers alone, or spill; "ieee", whose
-    products are plain multiply-adds, spills at the default tile. With two numbers a unit there is room.
-    """
-    return Tile(n=32, warps=4, stages=2) if (state, precision) == (1, "ieee") else Tile()
+    products are plain multiply-adds, spills at the default tile, and so does a third stage on sm_80 where
+    just one of `half` and not `even` holds. With two numbers a unit there is room. """
+    if state == 2:
+        return Tile()
+    if precision == "ieee":
+        return Tile(n=32, warps=4, stages=2)
+    return Tile(stages=3 if half != even else 2)
 
 
 INTERPRETED = isinstance(advance_trace_kernel, InterpretedFunction)
@@ -150,35 +159,37 @@ def on_device_of(tensor: Tensor) -> AbstractContextManager[object]:
 
 
 def advance_trace_triton(
-    traces: list[Tensor],
+    matrices: Tensor,
     rows: Tensor,
-    lam_0: Tensor | None,
+    lam: Tensor | None,
     decay: Tensor,
     update: Tensor,
     x: Tensor,
     precision: str = "ieee",
     tile: Tile | None = None,
 ) -> Tensor:
-    """Same arguments as `kernels.trace.advance_trace_`; without lam_0 the advance alone, and no term."""
+    """Same arguments as `kernels.trace.advance_trace_`; without lam the advance alone, and no term."""
     T, B, D = x.shape
-    K, d, N = len(traces), decay.shape[1], decay.shape[3]
-    for name, tensor in (("update", update), ("x", x)):
-        if tensor.numel() >= 2**31:
-            raise ValueError(
-                f"{name} has {tensor.numel()} elements, and the kernel counts to 2**31: cut the batch"
-            )
-    tile = tile or choose_tile(d, precision)
+    _, K, d, N, padded = matrices.shape
+    for name, size in (("update", update.stride(0) * T), ("x", x.numel())):
+        if size >= 2**31:
+            raise ValueError(f"{name} has {size} elements, and the kernel counts to 2**31: cut the batch")
+    # In a step's slice the last dimensions are read as contiguous.
+    if decay.stride()[1:] != (d * N, N, 1):
+        decay = decay.contiguous()
+    if update.stride()[3:] != (N, 1):
+        update = update.contiguous()
+    tile = tile or choose_tile(d, precision, matrices.dtype == torch.bfloat16, N % 16 == 0)
     shares = triton.cdiv(B, tile.columns)
-    partial = x.new_empty(shares if lam_0 is not None else 0, K, N, D)
-    decay = decay.contiguous()
-    lam_0 = decay if lam_0 is None else lam_0.contiguous()
+    L = 0 if lam is None else lam.shape[1]
+    partial = x.new_empty(shares if L else 0, K * L, N, D)
+    lam = decay if lam is None else lam.contiguous()
     grid = (triton.cdiv(D, tile.d), triton.cdiv(N, tile.n), K * shares)
     with on_device_of(x):
         advance_trace_kernel[grid](
-            *traces, *[traces[0]] * (4 - K), rows, lam_0, decay, update.contiguous(), x.contiguous(), partial,
-            T, B, N, D,
-            COLUMNS=tile.columns, K=K, STATE=d, BLOCK_N=tile.n, BLOCK_D=tile.d, BLOCK_T=tile.t,
-            ONE_STEP=T == 1, BOUNDARY=partial.shape[0] > 0, PRECISION=precision,
-            num_warps=tile.warps, num_stages=tile.stages,
+            matrices, rows, lam, decay, update, x.contiguous(), partial, T, B, N, D, padded,
+            decay.stride(0), update.stride(0), update.stride(1), update.stride(2),
+            COLUMNS=tile.columns, K=K, L=L, STATE=d, BLOCK_N=tile.n, BLOCK_D=tile.d, BLOCK_T=tile.t,
+            ONE_STEP=T == 1, PRECISION=precision, num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
-    return partial.sum(0)
+    return partial.sum(0) if L else x.new_empty(0)

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from kernels.elstm import ELSTMTrace
+from kernels.cells import CellCore
+from kernels.rtrl import Trace
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:
@@ -24,22 +25,19 @@ def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
 
 
 def boundary_share(
-    traces: Sequence[ELSTMTrace], lam_0: Sequence[Tensor], gradient: Sequence[Tensor]
+    cells: Sequence[CellCore], traces: Sequence[Trace], lam_0: Sequence[Tensor], gradient: Sequence[Tensor]
 ) -> dict[str, float]:
-    """`traces`: the sensitivities [B, N, ...] that the unroll started from, one a layer. `lam_0`: of each
-    layer the gradient [B, N] of the state before x_0. Their contraction is the boundary term, the part of
-    the core's `gradient` that TBPTT does not have (kernels/elstm/README.md).
+    """`traces`: the sensitivities [B, ...] that the unroll started from, one a layer. `lam_0`: of each
+    layer the gradient [B, d N] of the state before x_0. Their contraction is the boundary term, the part of
+    the core's `gradient` that TBPTT does not have (kernels/rtrl/README.md).
 
     rtrl/trace_norm: root mean square over streams of a stream's trace norm.
     rtrl/boundary_grad_frac: norm of the boundary term over norm of the core's whole gradient (it can
     exceed 1 where the two parts cancel).
     """
-    boundary = [
-        torch.einsum("bn,bn...->n...", lam, sensitivity)
-        for lam, trace in zip(lam_0, traces, strict=True)
-        for sensitivity in trace
-    ]
-    every = (sensitivity for trace in traces for sensitivity in trace)
+    layers = list(zip(cells, traces, lam_0, strict=True))
+    boundary = [term for cell, trace, lam in layers for term in cell.boundary_term(trace, lam)]
+    every = [cell.trace_norms(trace) for cell, trace, _ in layers]
     return {
         "rtrl/trace_norm": _norm(every) / math.sqrt(lam_0[0].shape[0]),
         "rtrl/boundary_grad_frac": _norm(boundary) / max(_norm(gradient), 1e-30),

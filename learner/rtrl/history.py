@@ -13,7 +13,7 @@ from torch import Tensor
 
 from actors.policy import Policy
 from actors.rollout import map_observation
-from kernels.elstm import ELSTMTrace
+from kernels.rtrl import Trace
 from learner.batcher import Batch, StreamPiece
 
 
@@ -90,12 +90,12 @@ class History:
             )
 
     @torch.no_grad()
-    def fresh_traces(self, policy: Policy, batch: Batch) -> list[ELSTMTrace]:
+    def fresh_traces(self, policy: Policy, batch: Batch) -> list[Trace]:
         """The traces that the batch's columns start from, under the present weights; one a layer.
 
         Exact where the episode began within the history kept; zero where there is none.
         """
-        layers: list[list[ELSTMTrace]] = []
+        layers: list[list[Trace]] = []
         for piece in batch.streams:
             trace = policy.initial_trace(piece.num_streams)
             past = self._past.get(piece.actor_id)
@@ -105,8 +105,8 @@ class History:
                 reward, reset, action = (torch.cat(parts) for parts in fields)
                 x = policy.core_input(observation, reward, reset, action)
                 _, _, trace = policy.core.unroll(x, past[0].initial_state, reset, trace)
-            layers.append([trace] if isinstance(trace, ELSTMTrace) else list(trace))
+            layers.append([trace] if isinstance(trace, Trace) else list(trace))
         return [
-            ELSTMTrace(*(torch.cat(tensors) for tensors in zip(*layer, strict=True)))
+            Trace(*(torch.cat(tensors) for tensors in zip(*layer, strict=True)))
             for layer in zip(*layers, strict=True)
         ]

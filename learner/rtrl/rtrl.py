@@ -16,7 +16,7 @@ from torch import Tensor
 
 from actors.policy import Policy
 from configs.schema import Config
-from kernels.elstm import ELSTMTrace
+from kernels.rtrl import Trace
 from learner.batcher import Batch
 from learner.rtrl.diagnostics import boundary_share, cosine, gradients
 from learner.rtrl.history import History
@@ -30,9 +30,9 @@ class Step:
     traces: BatchTraces
     state: tuple[Tensor, ...]
     """The batch's initial state; it requires grad where the boundary term is measured."""
-    carried: list[ELSTMTrace] | None
+    carried: list[Trace] | None
     """A copy of the traces, where the boundary term is measured."""
-    fresh: list[ELSTMTrace] | None
+    fresh: list[Trace] | None
     """The traces under the present weights, where staleness is measured."""
 
 
@@ -85,7 +85,8 @@ class Rtrl:
         parameters = self._policy.core.recurrent_parameters()
         if step.carried is not None:
             lam_0 = [tensor.grad for tensor in step.state if tensor.grad is not None]
-            metrics |= boundary_share(step.carried, lam_0, gradients(parameters))
+            cells = self._policy.core.cells()
+            metrics |= boundary_share(cells, step.carried, lam_0, gradients(parameters))
         if step.fresh is not None:
             trace = step.fresh[0] if len(step.fresh) == 1 else step.fresh
             exact = torch.autograd.grad(loss_from(trace), parameters)

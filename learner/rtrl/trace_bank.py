@@ -3,7 +3,7 @@
 A row belongs to (actor_id, slot) and holds the history of one incarnation up to the rollout that was
 learned from last. A rollout that does not continue that history (a new incarnation, or a gap in the
 sequence numbers) starts from a zero row and is counted; two histories are never mixed. The unroll's
-backward advances the rows in place (`kernels.elstm.BankedTrace`): no copy of a trace is made.
+backward advances the rows in place (`kernels.rtrl.BankedTrace`): no copy of a trace is made.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.elstm import BankedTrace, ELSTMTrace
+from kernels.elstm import ELSTMTrace
+from kernels.rtrl import BankedTrace, Trace
 from learner.batcher import StreamPiece
 
 
@@ -31,11 +32,11 @@ class BatchTraces:
         """As the core's `unroll` takes them: a stack takes a list."""
         return self.layers[0] if len(self.layers) == 1 else self.layers
 
-    def gather(self) -> list[ELSTMTrace]:
+    def gather(self) -> list[Trace]:
         """Copies of the rows."""
         return [layer.gather() for layer in self.layers]
 
-    def write(self, traces: Sequence[ELSTMTrace]) -> None:
+    def write(self, traces: Sequence[Trace]) -> None:
         """Overwrites the rows, before the forward."""
         for layer, trace in zip(self.layers, traces, strict=True):
             rows = layer.rows_on(trace[0].device)
@@ -48,7 +49,8 @@ class BatchTraces:
                 tensor.index_fill_(0, layer.rows_on(tensor.device), 0.0)
 
     def bound(self, max_norm: float) -> int:
-        """Scales rows of greater norm down to it, after the backward. Returns how many streams that was.
+        """Scales rows of greater norm, over what is stored, down to it, after the backward. Returns how many
+        streams that was.
 
         A row that is not finite stays so: no scale brings it back, and the next gradient tells of it.
         """
@@ -76,8 +78,8 @@ def _norms(tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 class TraceBank:
     """`zero_trace`: what the core's `initial_trace(num_actors * num_streams)` gives."""
 
-    def __init__(self, zero_trace: ELSTMTrace | list[ELSTMTrace], *, num_streams: int) -> None:
-        self._layers = [zero_trace] if isinstance(zero_trace, ELSTMTrace) else zero_trace
+    def __init__(self, zero_trace: Trace | list[Trace], *, num_streams: int) -> None:
+        self._layers = [zero_trace] if isinstance(zero_trace, Trace) else zero_trace
         self._num_streams = num_streams
         self._next: dict[int, tuple[int, int]] = {}
 
@@ -112,6 +114,8 @@ class TraceBank:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for layer, saved in zip(self._layers, state["layers"], strict=True):
+            if len(saved) == 6:  # an eLSTM's, of a checkpoint from before a trace was one tensor a kind
+                saved = ELSTMTrace(*saved).packed()
             for tensor, value in zip(layer, saved, strict=True):
                 tensor.copy_(value)
         self._next = {int(k): (int(v[0]), int(v[1])) for k, v in state["next"].items()}

@@ -11,7 +11,7 @@ import torch
 from benchmarks import learner_step
 from benchmarks.learner_step import ARMS, check, measure
 from benchmarks.learner_step_case import Rollouts, Size, make_learner
-from kernels.elstm import chunked
+from kernels.rtrl import chunked
 
 CPU = torch.device("cpu")
 SIZE = Size(6, 3, 8, "mlp")
@@ -47,7 +47,7 @@ def test_no_speed_is_reported_for_a_wrong_gradient(monkeypatch, capsys, part) ->
 
     def wrong(*arguments):
         grad_x, grad_W, *others = right(*arguments)
-        banked = arguments[9] is not None
+        banked = arguments[11] is not None
         return grad_x, grad_W * (1.001 if banked else 1.0), *others
 
     learners = {name: make_learner(SIZE, credit, CPU) for name, credit in ARMS.items()}

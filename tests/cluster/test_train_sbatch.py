@@ -94,7 +94,7 @@ def test_nothing_of_somebody_elses_is_removed(submit: Callable[..., list[str]], 
     project.mkdir()
     for name in ("config.json", "metrics.jsonl", "notes.txt"):
         (project / name).write_text("[1]")
-    asked = submit(str(project), "memory_rtrl")
+    asked = submit(str(project), "cartpole_rtrl")
     assert {path.name for path in project.iterdir() if path.suffix in (".json", ".jsonl", ".txt")} == {
         "config.json",
         "metrics.jsonl",

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from command_line import with_fields
+from configs.core import RotationConfig
 from configs.presets import preset
 from configs.schema import Config, ConfigError, EnvConfig
 from configs.serial import leaves
@@ -45,6 +46,16 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "policy.hidden_size": ("--policy.hidden-size 8", f"{NO_CORE}"),
     "policy.forget_bias": ("--policy.forget-bias 2", "--policy.load x"),
     "policy.num_layers": ("--policy.num-layers 2", "--policy.core lstm --credit tbptt"),
+    **{
+        f"policy.rotation.{name}": (
+            f"--policy.rotation.{name.replace('_', '-')} {value}",
+            "--policy.core mingru",
+        )
+        for name, value in (
+            *(("activation", "tanh"), ("r_min", "0.9"), ("r_max", "0.9")),
+            *(("radius", "exp"), ("angle", "direct")),
+        )
+    },
     "policy.freeze_core": ("--policy.freeze-core", NO_CORE),
     "policy.freeze_encoder": ("--policy.freeze-encoder", NO_ENCODER),
     "policy.load_encoder": ("--policy.load-encoder x", NO_ENCODER),
@@ -68,6 +79,10 @@ SETTINGS: dict[str, tuple[str, str]] = {
 }
 """What sets each of the others, and under which other settings it has no effect."""
 ALIVE = {
+    **{
+        f"policy.rotation.{field.name}": "--policy.core rtu --policy.forget-bias 0"
+        for field in dataclasses.fields(RotationConfig)
+    },
     "alpha": "--optimizer rmsprop",
     "momentum": "--optimizer rmsprop",
     "policy.freeze_core": TBPTT,

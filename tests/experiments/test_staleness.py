@@ -15,6 +15,7 @@ from configs.schema import Config
 from experiments.staleness import run as staleness
 from experiments.staleness.run import AT_REST, advance_ages, distances, measure, settings, train
 from kernels.elstm import ELSTMTrace
+from kernels.rtrl import Trace
 from learner.rtrl.history import History
 
 RATES = (0.0, 1e-3, 3e-2)
@@ -76,7 +77,7 @@ def test_no_number_is_shown_where_traces_at_rest_differ(
 ) -> None:
     right = History.fresh_traces
 
-    def wrong(*arguments: Any) -> list[ELSTMTrace]:
+    def wrong(*arguments: Any) -> list[Trace]:
         return [trace.map(lambda s: 1.001 * s) for trace in right(*arguments)]
 
     monkeypatch.setattr(History, "fresh_traces", wrong)
@@ -125,4 +126,4 @@ def test_distance_is_relative_and_of_all_six_tensors() -> None:
     fresh.W_z[:, 0, 0], fresh.b_f[:, 2] = 3.0, 4.0  # norm 5
     carried = fresh.map(torch.clone)
     carried.W_f[1, 2, 3], carried.w_z[1, 0] = 0.6, 0.8  # off by 1
-    assert distances(carried, fresh).tolist() == pytest.approx([0.0, 0.2])
+    assert distances(carried.packed(), fresh.packed()).tolist() == pytest.approx([0.0, 0.2])

@@ -16,7 +16,6 @@ from actors.policy import Policy
 from configs.presets import preset
 from envs.make import env_spec, make_vec
 from experiments.curves.trace_health import decay, decay_of, unit_norms
-from kernels.cells import ELSTM, ELSTMStack
 from learner.records.checkpoint import load_latest
 from learner.records.state import join_state
 
@@ -46,7 +45,7 @@ def test_decay_is_the_derivative_of_each_state_by_the_one_before(num_layers: int
     assert len(layers) == num_layers
 
     core, reset = policy.core, torch.from_numpy(rollout.reset)
-    assert isinstance(core, ELSTM | ELSTMStack) and reset[1:T].any()
+    assert reset[1:T].any()
     state = tuple(map(torch.from_numpy, rollout.initial_state))
     expected: list[list[np.ndarray]] = [[] for _ in layers]
     action = np.concatenate([rollout.previous_action[None], rollout.action])
@@ -59,7 +58,7 @@ def test_decay_is_the_derivative_of_each_state_by_the_one_before(num_layers: int
                 torch.from_numpy(action[t]),
             )
         following = []
-        for layer, cell in enumerate([core] if isinstance(core, ELSTM) else core.cells()):
+        for layer, cell in enumerate(core.cells()):
             c = state[layer].clone().requires_grad_()
             h, (c_next,) = cell.step(x, (c,), reset[t])
             (diagonal,) = torch.autograd.grad(c_next.sum(), c)  # a unit's state is no other unit's business
@@ -80,11 +79,12 @@ def test_norms_and_decays_of_a_checkpoint(tmp_path: Path) -> None:
     norms = unit_norms(state)
     assert norms is not None
     (layer,) = state["traces"]["layers"]
-    streams, units = layer[0].shape[:2]
+    matrices, vectors = layer
+    streams, units = vectors.shape[0], vectors.shape[3]
     by_hand = np.zeros(units)
     for unit in range(units):
-        for tensor in layer:
-            by_hand[unit] += float(tensor[:, unit].double().square().sum()) / streams
+        for part in (matrices[:, :, :, unit], vectors[:, :, :, unit]):
+            by_hand[unit] += float(part.double().square().sum()) / streams
     np.testing.assert_allclose(norms[0], np.sqrt(by_hand), rtol=1e-6)
     assert (norms[0] > 0).all()
 

@@ -22,6 +22,11 @@ CHANGES: dict[str, list[Any]] = {
     "policy.core": ["lstm", "none"],
     "policy.hidden_size": [8],
     "policy.forget_bias": [2.0],
+    "policy.rotation.activation": ["tanh"],
+    "policy.rotation.r_min": [0.9],
+    "policy.rotation.r_max": [0.9],
+    "policy.rotation.radius": ["exp"],
+    "policy.rotation.angle": ["direct"],
     "policy.num_layers": [2],
     "policy.freeze_core": [True],
     "policy.freeze_encoder": [True],
@@ -65,6 +70,10 @@ WITH: dict[str, dict[str, Any]] = {
     "env.num_envs": {"batch_size": 4},
     "rtrl.history_rollouts": {"rtrl.fresh_traces": True},
     "policy.core": {"credit": "tbptt", "policy.forget_bias": 0.0},
+    **{
+        f"policy.rotation.{name}": {"policy.core": "rtu", "policy.forget_bias": 0.0}
+        for name in ("activation", "r_min", "r_max", "radius", "angle")
+    },
     "policy.freeze_core": {"credit": "tbptt"},
     "max_policy_lag": {"publish_interval": 4},
     "alpha": {"optimizer": "rmsprop"},

@@ -6,9 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kernels.cells import ELSTM, LSTM, Core, Identity, make_core
+from kernels.cells import RTRL_CORES, Core, make_core
+from kernels.cells.elstm.core import ELSTM
+from kernels.cells.lstm import LSTM
+from kernels.cells.none import Identity
+from kernels.cells.recurrent import CellCore
 
-NAMES = ["none", "lstm", "elstm"]
+NAMES = ["none", "lstm", *RTRL_CORES]
 T, B, D, N = 9, 4, 5, 6
 
 
@@ -61,20 +65,24 @@ def test_an_unroll_may_be_cut_anywhere(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_sizes_dtypes_and_initial_values(name):
     core = make_core(name, D, N)
-    assert core.input_size == D and core.output_size == (D if name == "none" else N)
+    wide = name in ("rtu", "linear_rtu", "block_diagonal")
+    assert core.input_size == D and core.output_size == (D if name == "none" else 2 * N if wide else N)
     state = core.initial_state(B)
-    assert all(s.shape == (B, N) and s.dtype == torch.float32 and not s.any() for s in state)
-    assert len(state) == {"none": 0, "lstm": 2, "elstm": 1}[name]
+    d = core.cell.d if isinstance(core, CellCore) else 1
+    assert all(s.shape == (B, d * N) and s.dtype == torch.float32 and not s.any() for s in state)
+    assert len(state) == {"none": 0, "lstm": 2}.get(name, 1)
     assert [s.device.type for s in core.initial_state(B, device="meta")] == ["meta"] * len(state)
     trace = core.initial_trace(B)
-    assert (trace is None) == (name != "elstm")
-    if trace is not None:
-        assert trace.W_z.shape == (B, N, D) and trace.b_f.shape == (B, N)
-        assert core.double().initial_trace(B).W_z.dtype == torch.float64
-        assert core.initial_trace(B, device="meta").W_z.device.type == "meta"
+    assert (trace is None) == (not core.supports_rtrl) == (name in ("none", "lstm"))
+    if isinstance(core, CellCore):
+        stored = 1 if name in ("linear_rtu", "lru") else len(core.cell.gates)
+        assert trace.matrices.shape == (B, stored, d, N, 16) and not trace.matrices.any()
+        assert trace.vectors.shape == (B, len(core.cell.vectors), d, N)
+        assert core.double().initial_trace(B).matrices.dtype == torch.float64
+        assert core.initial_trace(B, device="meta").vectors.device.type == "meta"
 
 
-@pytest.mark.parametrize("name", ["lstm", "elstm"])
+@pytest.mark.parametrize("name", ["lstm", *RTRL_CORES])
 def test_a_reset_forgets(name):
     core, (x, reset) = make(name), random_chunk()
     reset[4] = True
@@ -163,8 +171,10 @@ def test_a_backend_that_the_core_does_not_have_is_refused(name):
 def test_make_core_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match=r"^core = 'gru': choose one of"):
         make_core("gru", D, N)
-    with pytest.raises(ValueError, match=r"^forget_bias = 1.0: the core 'none' has no forget gate"):
-        make_core("none", D, N, forget_bias=1.0)
+    with pytest.raises(TypeError, match="forget_bias"):
+        make_core("rtu", D, N, forget_bias=1.0)
+    with pytest.raises(ValueError, match=r"^num_layers = 2: only elstm, .* stack, not 'lstm'"):
+        make_core("lstm", D, N, num_layers=2)
     with pytest.raises(ValueError, match=r"^input_size = 0"):
         Identity(0)
     with pytest.raises(ValueError, match=r"^hidden_size = 0"):

@@ -9,20 +9,21 @@ import torch
 from torch import Tensor
 
 from kernels.elstm import BankedTrace, ELSTMTrace, elstm
+from kernels.rtrl import Trace
 
 ROWS = 7
 
 
-def make_bank(problem, rows: list[int], matrices: torch.dtype | None = None) -> ELSTMTrace:
+def make_bank(problem, rows: list[int], matrices: torch.dtype | None = None) -> Trace:
     """A bank of noise whose `rows` hold the problem's trace."""
     generator = torch.Generator().manual_seed(99)
 
     def spread(s: Tensor) -> Tensor:
         bank = torch.randn(ROWS, *s.shape[1:], generator=generator, dtype=torch.float64).to(s)
         bank[rows] = s
-        return bank if matrices is None or s.ndim == 2 else bank.to(matrices)
+        return bank if matrices is None or s.ndim == 4 else bank.to(matrices)
 
-    return problem.trace.map(spread)
+    return problem.trace.packed().map(spread)
 
 
 def forward(problem, trace, backend="chunked") -> Tensor:
@@ -49,7 +50,7 @@ def test_equals_the_gathered_trace(make_problem, T):
 
     torch.testing.assert_close(c_banked, c, rtol=0, atol=0)
     torch.testing.assert_close(ours, truth, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(ticket.gather(), advanced, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ELSTMTrace.named(ticket.gather(), 5), advanced, rtol=1e-12, atol=1e-12)
     others = [row for row in range(ROWS) if row not in rows]
     assert all(torch.equal(s[others], s_before[others]) for s, s_before in zip(bank, before, strict=True))
 
@@ -113,7 +114,7 @@ def test_a_bank_written_to_between_forward_and_backward_is_refused(make_problem)
     problem = make_problem(3, 2, 4, 3)
     bank = make_bank(problem, [4, 1])
     c = forward(problem, BankedTrace(bank, torch.tensor([4, 1])))
-    bank.W_f[4].zero_()
+    bank.matrices[4, 1].zero_()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         c.sum().backward()
 
@@ -135,7 +136,7 @@ def test_bfloat16_matrices_stay_close_over_many_chunks(make_problem):
         truth = gradients(problem, BankedTrace(precise, torch.tensor(rows)))
         ours = gradients(problem, BankedTrace(rounded, torch.tensor(rows)))
         errors.append(((ours[1] - truth[1]).norm() / truth[1].norm()).item())
-    assert rounded.W_z.dtype == torch.bfloat16
+    assert rounded.matrices.dtype == torch.bfloat16
     assert 0 < max(errors) < 2**-8
 
 
@@ -154,14 +155,13 @@ def test_bad_rows_and_banks_are_named(make_problem):
     with pytest.raises(ValueError, match=r"^trace names 1 rows, x has B = 2 columns"):
         forward(problem, BankedTrace(bank, rows[:1]))
     for field, change, message in (
-        ("W_f", lambda s: s[:, :-1], "has shape"),
-        ("b_f", lambda s: s[:-1], "has shape"),
-        ("W_f", lambda s: s.float(), "is torch.float32, x is torch.float64"),
-        ("b_z", lambda s: s.bfloat16(), "is torch.bfloat16, x is torch.float64"),
-        ("W_f", lambda s: s.bfloat16(), r"is torch.bfloat16, trace.bank.W_z torch.float64"),
-        ("W_f", lambda s: s.mT.contiguous().mT, "is not contiguous"),
-        ("w_f", lambda s: s.to("meta"), "is on meta"),
-        ("w_z", lambda s: s.clone().requires_grad_(), "requires grad"),
+        ("matrices", lambda s: s[:, :-1], "has shape"),
+        ("vectors", lambda s: s[:-1], "has shape"),
+        ("matrices", lambda s: s.float(), "is torch.float32, x is torch.float64"),
+        ("vectors", lambda s: s.bfloat16(), "is torch.bfloat16, x is torch.float64"),
+        ("matrices", lambda s: s.mT.contiguous().mT, "is not contiguous"),
+        ("vectors", lambda s: s.to("meta"), "is on meta"),
+        ("vectors", lambda s: s.clone().requires_grad_(), "requires grad"),
     ):
         spoiled = bank._replace(**{field: change(getattr(bank, field))})
         with pytest.raises(ValueError, match=rf"^trace.bank.{field} {message}"):
@@ -174,7 +174,7 @@ def test_gather_copies_the_rows_in_the_order_of_the_batch(make_problem):
     problem = make_problem(3, 2, 4, 3)
     ticket = BankedTrace(make_bank(problem, [4, 1]), torch.tensor([4, 1]))
     assert len(ticket) == 2
-    for gathered, s in zip(ticket.gather(), problem.trace, strict=True):
+    for gathered, s in zip(ticket.gather(), problem.trace.packed(), strict=True):
         torch.testing.assert_close(gathered, s, rtol=0, atol=0)
-    ticket.gather().W_z.zero_()
-    assert ticket.bank.W_z[4].any()
+    ticket.gather().matrices.zero_()
+    assert ticket.bank.matrices[4].any()

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kernels.cells import LSTM
-from kernels.cells.lstm import _cut
-from kernels.elstm import triton as elstm_triton
+from kernels.cells.lstm import LSTM, _cut
+from kernels.rtrl import triton as rtrl_triton
+from kernels.rtrl.cell import CELLS
+from kernels.rtrl.trace import Trace
 from kernels.trace import triton as trace_triton
 from kernels.vtrace import triton as vtrace_triton
 
@@ -40,7 +41,7 @@ class Launcher:
 def noted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the kernels launched. They do not run."""
     LAUNCHES.clear()
-    for module in (elstm_triton, trace_triton, vtrace_triton):
+    for module in (rtrl_triton, trace_triton, vtrace_triton):
         for name in vars(module).copy():
             if name.endswith("_kernel"):
                 monkeypatch.setattr(module, name, Launcher(name))
@@ -51,26 +52,28 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
-def chunk(T: int, rows: int | None) -> list[Tensor]:
+def chunk(name: str, T: int, rows: int | None) -> list[Tensor]:
     """Forward, backward, and without `rows` the advance of gathered traces."""
-    x, c_0, reset = meta(T, B, D), meta(B, N), meta(T, B, dtype=torch.bool)
-    W, w, b = meta(2, N, D), meta(2, N), meta(2, N)
-    c, local, a = elstm_triton.forward(x, W, w, b, c_0, reset, True)
-    streams = B if rows is None else rows
-    trace = [meta(streams, N, D) for _ in range(2)] + [meta(streams, N) for _ in range(4)]
+    cell = CELLS[name]
+    x, h_0, reset = meta(T, B, D), meta(B, cell.d, N), meta(T, B, dtype=torch.bool)
+    W, psi = meta(len(cell.gates), N, D), meta(len(cell.vectors), N)
+    h, u, extra = rtrl_triton.forward(cell, x, W, psi, h_0, reset, True)
+    trace = list(Trace.zeros(cell, B if rows is None else rows, N, D, "meta"))
     which = None if rows is None else meta(B, dtype=torch.int64)
-    gradients = elstm_triton.backward(meta(T, B, N), x, W, c, c_0, reset, local, a, trace, which, True)
+    saved = psi, h, h_0, reset, u, extra
+    gradients = rtrl_triton.backward(cell, torch.empty_like(h), x, W, *saved, trace, which, True)
     if rows is None:
-        elstm_triton.advance(x, c, c_0, reset, local, a, trace)
-    return [c, *gradients]
+        rtrl_triton.advance(cell, x, *saved, trace)
+    return [h, *gradients]
 
 
 @pytest.mark.parametrize("rows", [None, 9])
-def test_a_chunk_of_the_elstm_asks_the_gpu_nothing_and_launches_as_much_at_any_length(noted, rows):
+@pytest.mark.parametrize("name", ["elstm", "indylstm", "rtu_relu/exp_exp/exp", "lru"])
+def test_a_chunk_asks_the_gpu_nothing_and_launches_as_much_at_any_length(noted, name, rows):
     launched = []
     for T in (1, 5, 100):
         noted.clear()
-        assert all(tensor.is_meta for tensor in chunk(T, rows))
+        assert all(tensor.is_meta for tensor in chunk(name, T, rows))
         launched.append(noted.copy())
     scans = ["forward_scan_kernel", "reverse_scan_kernel"]
     again = [] if rows is not None else ["reverse_scan_kernel"]

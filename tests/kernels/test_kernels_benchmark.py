@@ -11,7 +11,7 @@ from benchmarks import kernels_report
 from benchmarks.kernels import measure, medians, merge
 from benchmarks.kernels_cases import CPU_WAYS, check, count
 from benchmarks.kernels_report import save
-from kernels.elstm import chunked
+from kernels.rtrl import chunked
 
 CEILING = {"copy_GB_s": 10.0, "matrix_GFLOP_s": 100.0}
 
@@ -23,13 +23,14 @@ def test_every_way_is_right():
 
 @pytest.mark.parametrize("broken", ["RTRL, torch, gathered", "RTRL, torch, in place"])
 def test_no_speed_is_reported_for_a_wrong_gradient(monkeypatch, capsys, broken):
-    right = chunked._suffix_scan
+    right = chunked._reverse_scan
 
     def wrong(*arguments):
-        p, P, added = right(*arguments)
-        return p, 1.001 * P, added
+        arrived, q, v = right(*arguments)
+        arrived[:, -1] *= 1.001  # P_0
+        return arrived, q, v
 
-    monkeypatch.setattr(chunked, "_suffix_scan", wrong)
+    monkeypatch.setattr(chunked, "_reverse_scan", wrong)
     ways = [way for way in CPU_WAYS if way.name == broken]
     with pytest.raises(SystemExit, match=f"WRONG at T = 6, N = 8: {broken} is off by"):
         measure(ways, 6, 2, 8, "cpu", 0.0, CEILING)

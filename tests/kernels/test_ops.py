@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.elstm import BankedTrace, ELSTMTrace, elstm, ops
+from kernels.elstm import BankedTrace, ELSTMTrace, elstm
+from kernels.rtrl import ops
+from kernels.trace import _advance
 from kernels.vtrace import vtrace
 from kernels.vtrace.ops import vtrace_op
 
@@ -19,30 +21,39 @@ def check(op, *arguments) -> None:
 
 
 def stacked(problem) -> list[Tensor]:
-    """x, W, w, b, c_0, reset, as the ops take them."""
-    W_z, W_f, w_z, w_f, b_z, b_f = (weight.detach() for weight in problem.weights)
-    weights = [torch.stack(pair).requires_grad_() for pair in ((W_z, W_f), (w_z, w_f), (b_z, b_f))]
-    return [problem.x, *weights, problem.c_0, problem.reset]
+    """x, W, psi, h_0, reset, as the ops take them."""
+    weights = [weight.detach() for weight in problem.weights]
+    W, psi = torch.stack(weights[:2]).requires_grad_(), torch.stack(weights[2:]).requires_grad_()
+    return [problem.x, W, psi, problem.c_0.detach()[:, None].requires_grad_(), problem.reset]
 
 
 @pytest.mark.parametrize("traced", [False, True])
 def test_forward(make_problem, traced):
     problem = make_problem(5, 3, 4, 6)
-    trace = list(problem.trace) if traced else []
-    check(ops.elstm_forward, *stacked(problem), trace, None, True, "chunked")
+    trace = list(problem.trace.packed()) if traced else []
+    check(ops.rtrl_forward, *stacked(problem), trace, None, True, "elstm", "chunked")
 
 
 @pytest.mark.parametrize("need_x", [False, True])
 def test_backward_and_advance(make_problem, need_x):
     problem = make_problem(5, 3, 4, 6)
-    x, W, w, b, c_0, reset = (tensor.detach() for tensor in stacked(problem))
-    c, local, a = ops.elstm_forward(x, W, w, b, c_0, reset, [], None, True, "chunked")
-    saved, trace = (c, c_0, reset, local, a), list(problem.trace)
-    check(ops.elstm_backward, problem.e, x, W, *saved, [], need_x, "chunked")
-    check(ops.elstm_backward, problem.e, x, W, *saved, trace, need_x, "chunked")
-    check(ops.elstm_advance, x, *saved, trace, "chunked")
+    x, W, psi, h_0, reset = (tensor.detach() for tensor in stacked(problem))
+    h, u, extra = ops.rtrl_forward(x, W, psi, h_0, reset, [], None, True, "elstm", "chunked")
+    saved, trace, e = (psi, h, h_0, reset, u, extra), list(problem.trace.packed()), problem.e[:, :, None]
+    names = "elstm", "chunked"
+    check(ops.rtrl_backward, e, x, W, *saved, [], need_x, *names)
+    check(ops.rtrl_backward, e, x, W, *saved, trace, need_x, *names)
+    check(ops.rtrl_advance, x, *saved, trace, *names)
     rows = torch.tensor([2, 0, 1])
-    check(ops.elstm_backward_, problem.e, x, W, *saved, trace, rows, need_x, "chunked")
+    check(ops.rtrl_backward_, e, x, W, *saved, trace, rows, need_x, *names)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+def test_the_trace_alone(turns):
+    lam = torch.randn(2, turns, 2, 4) if turns else None
+    decay, update, x = torch.randn(2, 2, 2, 4), torch.randn(3, 2, 2, 1, 4), torch.randn(3, 2, 5)
+    matrices, rows = torch.randn(3, 1, 2, 4, 16), torch.tensor([2, 0])
+    check(_advance, matrices, rows, lam, decay, update, x, "chunked", "ieee")
 
 
 def test_vtrace():
@@ -76,7 +87,7 @@ def test_torch_compile_over_a_bank_gives_the_same_numbers(make_problem):
 
     results = []
     for function in (chunk, torch.compile(chunk, backend="aot_eager", fullgraph=True)):
-        bank = problem.trace.map(torch.clone)
+        bank = problem.trace.packed()
         c = function(problem.x, problem.weights, problem.c_0, BankedTrace(bank, torch.tensor([2, 0, 1])))
         results.append([c, *torch.autograd.grad(problem.loss(c), problem.differentiable), *bank])
     for ours, truth in zip(*results, strict=True):

@@ -99,15 +99,16 @@ class Carried:
         self._banked = where == "banked"
         rows = B + 2 if self._banked else B
         self._trace = ELSTMTrace.zeros(rows, N, D, dtype=torch.float64)
+        self._bank = self._trace.packed()
         self._row_of_stream = torch.randperm(rows, generator=torch.Generator().manual_seed(stream.seed))[:B]
-        for tensor in self._trace if self._banked else ():
+        for tensor in self._bank if self._banked else ():
             others = [row for row in range(rows) if row not in self._row_of_stream.tolist()]
             tensor[others] = float("nan")  # rows of other streams must not leak in
 
     def take(self, order: Tensor) -> ELSTMTrace | BankedTrace:
         """The traces of the streams in this order."""
         if self._banked:
-            return BankedTrace(self._trace, self._row_of_stream[order])
+            return BankedTrace(self._bank, self._row_of_stream[order])
         return self._trace.map(lambda s: s[order])
 
     def give_back(self, order: Tensor, trace: ELSTMTrace | BankedTrace | None) -> None:

@@ -27,8 +27,9 @@ def solve(problem, backend, credit) -> dict[str, Tensor]:
         trace = problem.trace
     elif credit == "banked":
         rows = torch.randperm(B + 3, generator=torch.Generator().manual_seed(B))[:B]
-        bank = problem.trace.map(lambda s: torch.full((B + 3, *s.shape[1:]), math.nan, device=device).to(s))
-        for s_bank, s in zip(bank, problem.trace, strict=True):
+        mine = problem.trace.packed()
+        bank = mine.map(lambda s: torch.full((B + 3, *s.shape[1:]), math.nan, device=device).to(s))
+        for s_bank, s in zip(bank, mine, strict=True):
             s_bank[rows] = s
         trace = BankedTrace(bank, rows)
     c, advanced = elstm(problem.x, *problem.weights, problem.c_0, problem.reset, trace, backend)
@@ -36,7 +37,7 @@ def solve(problem, backend, credit) -> dict[str, Tensor]:
     if isinstance(advanced, BankedTrace):
         others = [row for row in range(B + 3) if row not in advanced.rows.tolist()]
         assert all(s[others].isnan().all() for s in advanced.bank)
-        advanced = advanced.gather()
+        advanced = ELSTMTrace.named(advanced.gather(), problem.x.shape[2])
     results = {"c": c.detach(), **dict(zip(GRADIENTS, gradients, strict=True))}
     if advanced is not None:
         results |= {f"trace.{name}": s for name, s in advanced._asdict().items()}
@@ -225,10 +226,10 @@ def test_auto_is_triton_for_float32_on_a_gpu_and_chunked_for_float64(make_proble
 
 def test_a_bank_of_zeros_starts_a_stream(make_problem):
     problem = make_problem(4, 2, 6, 5).to(torch.float32, DEVICE)
-    bank = ELSTMTrace.zeros(5, 6, 5, device=DEVICE)
+    bank = ELSTMTrace.zeros(5, 6, 5, device=DEVICE).packed()
     ticket = BankedTrace(bank, torch.tensor([3, 1]))
     c, _ = elstm(problem.x, *problem.weights, problem.c_0, problem.reset, ticket, "triton")
     ours = torch.autograd.grad(c.sum(), problem.weights)
     c, _ = elstm(problem.x, *problem.weights, problem.c_0, problem.reset, None, "triton")
     torch.testing.assert_close(ours, torch.autograd.grad(c.sum(), problem.weights))
-    assert bank.W_z[[3, 1]].any() and not bank.W_z[[0, 2, 4]].any()
+    assert bank.matrices[[3, 1]].any() and not bank.matrices[[0, 2, 4]].any()

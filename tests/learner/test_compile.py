@@ -11,7 +11,7 @@ from torch import Tensor
 from actors.policy import Policy
 from benchmarks.learner_step_graph import Gradient, capture
 from configs.schema import Credit, PolicyConfig
-from kernels.elstm import BankedTrace
+from kernels.rtrl import BankedTrace
 from learner.learner import Learner
 from tests.learner.batches import SPEC, config, random_batch
 
@@ -64,7 +64,7 @@ def test_the_learners_loss_compiles_as_one_graph_for_all_batches(credit: Credit)
         for value, expected in zip(ours, truth, strict=True):
             assert torch.equal(value, expected)
         if gradient.bank is not None:
-            moved = (gradient.bank.W_z != start[0]).flatten(1).any(1)
+            moved = (gradient.bank.matrices != start[0]).flatten(1).any(1)
             assert moved.nonzero()[:, 0].tolist() == sorted(rows)
 
 

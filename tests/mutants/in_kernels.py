@@ -5,6 +5,10 @@ from __future__ import annotations
 from tests.mutants.mutant import in_file
 
 _STREAM = "kernels/test_elstm.py::test_rtrl_chunk_by_chunk_is_backpropagation_through_the_whole_stream"
+_CERTIFICATE = "kernels/rtrl/test_certificate.py"
+_CERTIFIED = f"{_CERTIFICATE}::test_every_parameter_has_the_gradient_of_the_whole_stream"
+_FUSED = f"{_CERTIFICATE}::test_on_triton_within_float32"
+_DERIVED = f"{_CERTIFICATE}::test_a_cell_that_tells_its_equation_alone_is_exact_too"
 
 MUTANTS = [
     *in_file(
@@ -34,84 +38,150 @@ MUTANTS = [
         ("the last step's target is 0", "goes_on, following, next_value", "back > 0, following, next_value"),
     ),
     *in_file(
-        "kernels/elstm/reference.py",
-        f"{_STREAM}[reference]",
-        ("w_z's trace does not decay", "w_z=select_product(a, trace.w_z) + zi", "w_z=trace.w_z + zi"),
-        ("W_f's trace has the input gate", "trace.W_f) + fi[:, :, None]", "trace.W_f) + zi[:, :, None]"),
-        ("the Jacobian lacks the forget gate's part", "(f + zi * w_z + fi * w_f)", "(f + zi * w_z)"),
+        "kernels/rtrl/reference.py",
+        f"{_STREAM}[reference] {_CERTIFIED}[elstm-reference-False] "
+        "kernels/test_elstm.py::test_chunked_equals_reference_on_any_shape",
         (
-            "a trace lives through a reset",
-            ".masked_fill(at[t], 0)\n            states",
-            "\n            states",
+            "the vectors' trace does not decay",
+            "return matrices + torch",
+            "vectors = trace[1]\n    return matrices + torch",
         ),
+        ("a trace lives through a reset", "torch.where(gone[:, None], torch.zeros_like(A), A)", "A"),
+        ("the adjoint does not decay", "lam = select_product(A[t], lam[:, :, None]).sum(1)", "pass"),
     ),
     *in_file(
-        "kernels/elstm/chunked.py",
-        f"{_STREAM}[chunked] kernels/test_elstm_bank.py::test_equals_the_gathered_trace",
+        "kernels/rtrl/chunked.py",
+        f"{_STREAM}[chunked] kernels/test_elstm_bank.py::test_equals_the_gathered_trace "
+        f"{_CERTIFIED}[rtu_relu/exp_exp/exp-chunked-True]",
         (
             "the state lives through a reset",
-            "            c_prev = c_prev.masked_fill(at[t], 0)",
-            "            pass",
+            "            before = before.masked_fill(reset[t, :, None, None], 0.0)\n        cell",
+            "            pass\n        cell",
         ),
-        ("zi has a wrong sign", "value=-1, out=z", "value=1, out=z"),
-        ("the trace lives through a reset", "a[t].masked_fill_(at[t], 0)", "pass"),
-        ("the adjoint does not decay", "lam.mul_(a[t])", "pass"),
-        ("the suffix product stands still", "P.mul_(a[t])", "pass"),
+        ("the trace lives through a reset", "rows.masked_fill_(reset[t, :, None, None, None], 0.0)", "pass"),
+        ("the direct gradient comes once", "rows[:, 0].add_(e[t])", "rows[:, 0].copy_(e[t])"),
+        ("the suffix product begins at 0", "rows[:, adjoint + i, i] = 1.0", "rows[:, adjoint + i, i] = 0.0"),
         (
             "the boundary term of gathered matrices is subtracted",
-            "        grad_W += torch.stack(",
-            "        grad_W -= torch.stack(",
+            "grad_W += boundary_of_gathered(",
+            "grad_W -= boundary_of_gathered(",
         ),
         (
-            "the boundary term of banked vectors is lost",
-            "gradient += select_product(lam[:, None], vectors)",
+            "the boundary term of vectors is lost",
+            "grad_psi += select_product(lam_0[:, None], own).sum((0, 2))",
             "pass",
         ),
-        ("vectors of the bank stay as they were", "s.index_copy_(0, rows, advanced)", "pass"),
-        ("banked vectors forget their past", "added += select_product(P[:, None], vectors)", "pass"),
+        ("vectors of the bank stay as they were", "vectors.index_copy_(0, rows, _carried", "(_carried"),
+        ("banked vectors forget their past", "_carried(P_0, own) + v[:, 1:]", "0 * own + v[:, 1:]"),
+        ("a bias has no gradient", "v[:, :, cell.biases].add_(q[t])", "pass"),
         (
-            "a bias's trace is counted with the state",
-            "added[:, 2:].add_(p[t])",
-            "added[:, 2:].addcmul_(p[t], previous[t][:, None])",
+            "P is transposed",
+            "select_product(P_0[:, None], vectors",
+            "select_product(P_0.transpose(1, 2)[:, None], vectors",
         ),
     ),
     *in_file(
-        "kernels/elstm/triton.py",
+        "kernels/rtrl/triton.py",
+        f"{_FUSED}[elstm] {_FUSED}[indylstm] {_FUSED}[lru]",
+        ("a state of a neighbouring stream is read", "h + (row - B) * (d * N)", "h + (row - 1) * (d * N)"),
+        ("the adjoint lives through a reset", "lam = select(keep, lam, d)", "pass"),
+        (
+            "the second row of P is the first",
+            "by_psi = PULL(P_1,",
+            "by_psi = PULL(P_0,",
+        ),
+        (
+            "the second number's boundary term is lost",
+            "total += select_product(lam[1], old[1])",
+            "total += 0.0",
+        ),
+        ("a bias's trace has no update", "s_0 = add(s_0, by_psi + by_u if BIASES else by_psi, V)", "pass"),
+    ),
+    *in_file(
+        "kernels/rtrl/cell.py",
+        f"{_DERIVED}[elstm] {_DERIVED}[indylstm]",
+        ("the derived pullback keeps the last row", "v[:, r] += by_psi", "v[:, r] = by_psi"),
+    ),
+    *in_file(
+        "kernels/rtrl/trace.py",
+        "kernels/test_elstm_bank.py",
+        ("a backward may run twice", 'if self._stage != "awaited":', 'if self._stage == "fresh":'),
+        ("a forgotten backward goes unnoticed", ".intersection(self._numbers)", ".intersection([])"),
+    ),
+    *in_file(
+        "kernels/cells/elstm/cell.py",
+        f"{_STREAM}[chunked] kernels/test_cells.py",
+        ("zi has a wrong sign", "value=-1, out=z", "value=1, out=z"),
+        ("the Jacobian lacks the forget gate's part", "torch.addcmul(f, w_f, moved, out=a)", "a.copy_(f)"),
+        ("acting, the gates are swapped", "torch.lerp(z, c, f)", "torch.lerp(c, z, f)"),
+    ),
+    *in_file(
+        "kernels/cells/elstm/triton.py",
         "kernels/test_triton.py::test_is_at_most_twice_as_far_from_float64_as_the_reference[100-2-20-3-banked]",
-        (
-            "the gates' weights are swapped in the Jacobian",
-            "f + zi * w_z + fi * w_f",
-            "f + zi * w_f + fi * w_z",
-        ),
+        ("the gates' weights are swapped in the Jacobian", "zi * k[0] + fi * k[1]", "zi * k[1] + fi * k[0]"),
         ("fi lacks its closed half", "fi = closed * moved", "fi = moved"),
-        ("a state of a neighbouring stream is read", "(row - B) * N + n", "(row - 1) * N + n"),
-        ("b_f's trace is b_z's", "q_b_f += p_f", "q_b_f += p_z"),
+        ("w_f gathers with z's gate", "q_f * before[0])", "q_z * before[0])"),
+    ),
+    *in_file(
+        "kernels/cells/elstm/core.py",
+        "kernels/test_cells.py",
         (
-            "w_f's boundary term has w_z's trace",
-            "g_w_f += select_product(lam, old_w_f)",
-            "g_w_f += select_product(lam, old_w_z)",
+            "the output gate does not see the input",
+            "torch.cat([x, c], dim=-1)",
+            "torch.cat([0 * x, c], dim=-1)",
         ),
-        ("the trace lives through a reset", "tl.where(keep, jacobian, 0.0)", "jacobian"),
+        ("the forget bias is given to the other gate", "self.b_f.add_(", "self.b_z.add_("),
+    ),
+    *in_file(
+        "kernels/cells/recurrent.py",
+        "kernels/test_cells.py "
+        "learner/rtrl/test_controls.py::test_immediate_credit_is_the_derivative_of_one_step",
+        (
+            "acting, the state lives through a reset",
+            "zero_at(reset, state[0])",
+            "state[0]",
+        ),
+        (
+            "credit of one step is that of all",
+            "x.flatten(0, 1)[None], before, reset.flatten()[None]",
+            "x, state[0], reset",
+        ),
+    ),
+    *in_file(
+        "kernels/cells/rtu/cell.py",
+        f"{_CERTIFIED}[rtu_tanh/exp_exp/exp-chunked-True] {_CERTIFIED}[lru-chunked-True] "
+        f"{_CERTIFIED}[lru-reference-False]",
+        ("theta's factor is left out", "by_theta = theta if", "by_theta = torch.ones_like(theta) if"),
+        (
+            "gamma_log stands for its exponential",
+            "/ gamma if self.tied else gamma",
+            "/ gamma if self.tied else psi[2]",
+        ),
+        ("the rotation turns the other way", "s_2.mul_(g).sub_(turned)", "s_2.mul_(g).add_(turned)"),
+        (
+            "lam_0 is turned the other way",
+            "[lam_0[:, 1], -lam_0[:, 0]]",
+            "[-lam_0[:, 1], lam_0[:, 0]]",
+        ),
     ),
     *in_file(
         "kernels/trace/reference.py",
-        "kernels/test_trace.py::test_torch_backends_equal_the_formula "
-        "kernels/test_trace.py::test_a_recurrent_trace_unit_gets_the_gradient_of_full_backpropagation",
+        "kernels/test_trace.py::test_torch_backends_equal_the_formula",
         (
             "the Jacobian is transposed",
-            "decay[..., None], S[:, None]).sum(2)",
-            "decay.transpose(1, 2)[..., None], S[:, None]).sum(2)",
+            "select_product(decay[:, None, ..., None]",
+            "select_product(decay.transpose(1, 2)[:, None, ..., None]",
         ),
         ("two numbers of state do not mix", "before[1 - i])", "before[i])"),
         (
             "row by row, a boundary term is left out",
-            "lam_0[b, i, :, None], before[i])",
-            "lam_0[b, 0, :, None], before[0])",
+            "vectors[b, i, :, None], before[i])",
+            "vectors[b, 0, :, None], before[0])",
         ),
         (
             "all at once, the trace does not decay",
-            "            S.mul_(decay[:, 0, 0, :, None])\n",
-            "            pass\n",
+            "        S.mul_(decay[:, 0, :, :, None])\n",
+            "        pass\n",
         ),
     ),
     *in_file(
@@ -119,44 +189,22 @@ MUTANTS = [
         "kernels/test_trace.py::test_triton_is_at_most_twice_as_far_from_float64_as_torch",
         (
             "the second half of the boundary term is subtracted",
-            "sum_b += select_product(lam_im",
-            "sum_b -= select_product(lam_im",
+            "sum_0 += select_product(tl.load(lam_b + N,",
+            "sum_0 -= select_product(tl.load(lam_b + N,",
         ),
-        ("the Jacobian is symmetric", "(4 * N) + 2 * N + n", "(4 * N) + N + n"),
+        ("the Jacobian is symmetric", "decay_b + 2 * N + n", "decay_b + N + n"),
         ("one share of the batch is counted", "return partial.sum(0)", "return partial[0]"),
         ("steps past the end are added", "in_t = t < T", "in_t = t <= T"),
+        (
+            "a row's padding is taken for the next row",
+            "tile = n[:, None] * PADDED +",
+            "tile = n[:, None] * D +",
+        ),
     ),
     *in_file(
         "kernels/trace/__init__.py",
         "kernels/test_trace.py::test_every_guard_names_its_argument",
         ("a row may be named twice", "len(set(values)) < len(values)", "len(set(values)) > len(values)"),
-    ),
-    *in_file(
-        "kernels/elstm/bank.py",
-        "kernels/test_elstm_bank.py",
-        ("a backward may run twice", 'if self._stage != "awaited":', 'if self._stage == "fresh":'),
-        ("a forgotten backward goes unnoticed", ".intersection(self._numbers)", ".intersection([])"),
-    ),
-    *in_file(
-        "kernels/cells/elstm.py",
-        "kernels/test_cells.py "
-        "learner/rtrl/test_controls.py::test_immediate_credit_is_the_derivative_of_one_step",
-        ("acting, the state lives through a reset", "c = zero_at(reset, state[0])", "c = state[0]"),
-        (
-            "credit of one step is that of all",
-            "c, _ = elstm(flat_x, *self._weights(), before, flat_reset)",
-            "c, _ = elstm(x, *self._weights(), state[0], reset)\n        c = c.flatten(0, 1)[None]",
-        ),
-        (
-            "the output gate does not see the input",
-            "torch.cat([x, c], dim=-1)",
-            "torch.cat([0 * x, c], dim=-1)",
-        ),
-        (
-            "the forget bias is given to the other gate",
-            "self.b_f.add_(forget_bias)",
-            "self.b_z.add_(forget_bias)",
-        ),
     ),
     *in_file(
         "kernels/cells/lstm.py",

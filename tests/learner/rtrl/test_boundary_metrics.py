@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from actors.policy import Policy
+from kernels.cells.elstm.core import ELSTM
 from kernels.elstm import ELSTMTrace
 from learner.learner import Learner
 from learner.rtrl.diagnostics import boundary_share, cosine
@@ -35,7 +36,8 @@ def test_boundary_share_by_loops() -> None:
     whole = sum(float(value) ** 2 for part in gradient for value in part.flat)
 
     found = boundary_share(
-        [ELSTMTrace(*map(torch.from_numpy, trace)) for trace in layers],
+        [ELSTM(inputs, units).double() for _ in layers],
+        [ELSTMTrace(*map(torch.from_numpy, trace)).packed() for trace in layers],
         [torch.from_numpy(lam) for lam in adjoint],
         [torch.from_numpy(part) for part in gradient],
     )

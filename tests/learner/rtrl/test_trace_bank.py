@@ -11,11 +11,11 @@ from kernels.elstm import ELSTMTrace
 from learner.batcher import StreamPiece
 from learner.rtrl.trace_bank import BatchTraces, TraceBank
 
-E, N, D = 2, 3, 4
+E, N, D = 2, 3, 16  # rows of 16 inputs are not padded: every number of a row is one of its trace
 
 
 def _bank() -> TraceBank:
-    return TraceBank(ELSTMTrace.zeros(3 * E, N, D, torch.device("cpu"), torch.float32), num_streams=E)
+    return TraceBank(ELSTMTrace.zeros(3 * E, N, D).packed(), num_streams=E)
 
 
 def _fill(traces: BatchTraces, value: float) -> None:
@@ -25,7 +25,7 @@ def _fill(traces: BatchTraces, value: float) -> None:
 
 def _content(bank: TraceBank, piece: StreamPiece) -> tuple[list[float], int]:
     trace, breaks = bank.traces([piece])
-    return [float(value) for value in trace.gather()[0].W_z[:, 0, 0]], breaks
+    return [float(value) for value in trace.gather()[0].matrices[:, 0, 0, 0, 0]], breaks
 
 
 def test_a_continued_stream_keeps_its_trace_whatever_the_order_of_columns() -> None:
@@ -53,7 +53,7 @@ def test_new_incarnation_and_gap_start_from_zero_and_are_counted() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_bound_scales_rows_of_any_finite_size_and_leaves_the_others_alone(dtype: torch.dtype) -> None:
-    bank = TraceBank(ELSTMTrace.zeros(3 * E, N, D, torch.device("cpu"), dtype), num_streams=E)
+    bank = TraceBank(ELSTMTrace.zeros(3 * E, N, D, dtype=dtype).packed(), num_streams=E)
     traces, _ = bank.traces([StreamPiece(actor, 5, 0, E) for actor in range(3)])
     sizes = torch.tensor([0.0, 1e-3, 5.0, 3e19, 3e38, math.inf], dtype=dtype)
     traces.write([t.map(lambda s: s + sizes.view(-1, *[1] * (s.ndim - 1))) for t in traces.gather()])

@@ -1,41 +1,81 @@
-"""Rows of a trace bank, advanced in place by backward, and the guards that this needs."""
+"""The sensitivities of a cell's state, one row a stream; and rows of a bank that backward advances in
+place."""
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from typing import Literal
+from collections.abc import Callable, MutableMapping
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from kernels.elstm.contract import ELSTMTrace
+from kernels.rtrl.cell import Cell
 from kernels.trace import check_rows
 
-# For each bank (its W_z): rows whose forward ran and whose backward has not.
+ALIGN = 16
+"""Inputs of a trace's row are padded to a multiple of this, so that every row begins on 16 bytes, whatever
+D."""
+
+
+class Trace(NamedTuple):
+    """dh/dtheta of all units. Rows are independent: a bank of traces is this same class, a row a stream."""
+
+    matrices: Tensor
+    """[rows, K', d, N, D']: d h[i, n] / d W^k[n, :], of the matrices whose traces are stored; zero past D."""
+    vectors: Tensor
+    """[rows, V, d, N]: d h[i, n] / d psi^m[n]."""
+
+    @classmethod
+    def zeros(
+        cls,
+        cell: Cell,
+        rows: int,
+        hidden: int,
+        input: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+        matrix_dtype: torch.dtype | None = None,
+    ) -> Trace:
+        """The trace of `rows` streams at the start of an episode, `hidden` units that read `input` numbers.
+
+        matrix_dtype: of the matrices, if other than `dtype`; torch.bfloat16 halves a bank's memory.
+        """
+        padded = -(-input // ALIGN) * ALIGN
+        stored = cell.stored or len(cell.gates)
+        return cls(
+            torch.zeros(rows, stored, cell.d, hidden, padded, device=device, dtype=matrix_dtype or dtype),
+            torch.zeros(rows, len(cell.vectors), cell.d, hidden, device=device, dtype=dtype),
+        )
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Trace:
+        return Trace(*(function(tensor) for tensor in self))
+
+
+# For each bank (its matrices): rows whose forward ran and whose backward has not.
 _AWAITED: MutableMapping[Tensor, set[int]] = WeakTensorKeyDictionary()
 
 
 class BankedTrace:
     """The rows of a bank that belong to the columns of one batch, for one forward and one backward.
 
-    The forward of `elstm` only reads the rows. Its backward takes the boundary term from them and advances
-    them in place, each in one visit. A ticket is good for one such pair; make a new one for each batch:
+    The forward only reads the rows. Its backward takes the boundary term from them and advances them in
+    place, each in one visit. A ticket is good for one such pair; make a new one for each batch:
 
-        c, _ = elstm(x, ..., trace=BankedTrace(bank, rows))
-        loss(c).backward()
+        h, _ = rtrl_scan(cell, x, ..., trace=BankedTrace(bank, rows))
+        loss(h).backward()
 
     Raises RuntimeError where a pair is broken, before any row is touched: for a backward that runs twice,
     and for a forward over rows that still wait for the backward of an earlier one (`abandon` frees them).
     The bank must not be written to between forward and backward; autograd refuses the backward if it was.
     """
 
-    def __init__(self, bank: ELSTMTrace, rows: Tensor) -> None:
-        """bank: W_z and W_f [rows, N, D] (bfloat16 is allowed), vectors [rows, N]; contiguous.
+    def __init__(self, bank: Trace, rows: Tensor) -> None:
+        """bank: contiguous; its matrices may be bfloat16.
 
         rows: int64 [B], none twice. Checked on the host: best a CPU tensor, which is then copied once.
         """
-        self._numbers = check_rows(rows, bank.W_z.shape[0])
+        self._numbers = check_rows(rows, bank.matrices.shape[0])
         self.bank = bank
         self.rows = rows
         self._stage: Literal["fresh", "awaited", "advanced", "abandoned"] = "fresh"
@@ -43,7 +83,7 @@ class BankedTrace:
     def __len__(self) -> int:
         return self.rows.shape[0]
 
-    def gather(self) -> ELSTMTrace:
+    def gather(self) -> Trace:
         """A copy of the rows, in the batch's order."""
         return self.bank.map(lambda s: s[self.rows_on(s.device)])
 
@@ -67,21 +107,21 @@ class BankedTrace:
             )
         if self._stage != "fresh":
             raise RuntimeError("this BankedTrace has served a forward already: make a new one for each batch")
-        awaited = _AWAITED.get(self.bank.W_z, set()).intersection(self._numbers)
+        awaited = _AWAITED.get(self.bank.matrices, set()).intersection(self._numbers)
         if awaited:
             raise RuntimeError(
                 f"rows {sorted(awaited)} of the bank wait for the backward of an earlier forward: run it, or "
                 "call abandon() on that BankedTrace, and zero the rows, whose histories it breaks"
             )
 
-    def await_backward(self, c: Tensor) -> None:
-        """After the forward: the rows wait until the backward of c has run."""
+    def await_backward(self, h: Tensor) -> None:
+        """After the forward: the rows wait until the backward of h has run."""
         if torch.compiler.is_compiling():
             return
-        node = c.grad_fn
+        node = h.grad_fn
         assert node is not None
         self._stage = "awaited"
-        _AWAITED.setdefault(self.bank.W_z, set()).update(self._numbers)
+        _AWAITED.setdefault(self.bank.matrices, set()).update(self._numbers)
         node.register_prehook(self._before_backward)
         node.register_hook(self._after_backward)
 
@@ -97,4 +137,4 @@ class BankedTrace:
         self._free()
 
     def _free(self) -> None:
-        _AWAITED[self.bank.W_z].difference_update(self._numbers)
+        _AWAITED[self.bank.matrices].difference_update(self._numbers)

@@ -1,0 +1,81 @@
+"""Which recurrent cores there are, what trains them, and which settings each of them has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from configs.error import require
+
+Core = Literal[
+    "none",
+    "lstm",
+    "elstm",
+    "mingru",
+    "indylstm",
+    "rtu",
+    "linear_rtu",
+    "lru",
+    "block_diagonal",
+]
+RTRL_CORES = ("elstm", "mingru", "indylstm", "rtu", "linear_rtu", "lru", "block_diagonal")
+"""Trained by exact RTRL, by TBPTT, or with credit of one step; they stack. The others: by TBPTT alone."""
+_FORGET_BIAS = ("lstm", "elstm", "mingru", "indylstm")
+_ROTATION = {
+    **dict.fromkeys(("rtu", "linear_rtu"), ("activation", "r_min", "r_max", "radius", "angle")),
+    **dict.fromkeys(("lru", "block_diagonal"), ("r_min", "r_max")),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotationConfig:
+    """Of cores whose units rotate and shrink two numbers: the trace units `rtu` and `linear_rtu` (arXiv
+    2409.01449), `lru`, `block_diagonal`."""
+
+    activation: Literal["relu", "tanh", "linear"] = "relu"
+    """Inside the recurrence of `rtu`, behind that of `linear_rtu` (the paper: relu)."""
+    r_min: float = 0.0
+    r_max: float = 1.0
+    """Radii at the start: r^2 is uniform between their squares. The paper's 0 and 1 make most units forget
+    within two steps; a task of memory wants r_min near 1."""
+    radius: Literal["exp_exp", "exp"] = "exp_exp"
+    """Parameterisation of r: exp(-exp(nu)), or exp(-nu), which nothing keeps below 1."""
+    angle: Literal["exp", "direct"] = "exp"
+    """Of theta: exp(theta_log), or itself."""
+
+    def __post_init__(self) -> None:
+        r_min, r_max = self.r_min, self.r_max
+        require(0.0 <= r_min < 1.0, "policy.rotation.r_min", r_min, "needs at least 0, and less than 1")
+        require(r_min < r_max <= 1.0, "policy.rotation.r_max", r_max, "needs more than r_min, and at most 1")
+
+
+def check_core(core: str, forget_bias: float, num_layers: int, rotation: RotationConfig) -> None:
+    """Raises ConfigError for a setting that the core does not have."""
+    require(
+        core in _FORGET_BIAS or forget_bias == 0.0,
+        "policy.forget_bias",
+        forget_bias,
+        f"cannot take effect with policy.core = {core!r}; leave it at 0",
+    )
+    require(num_layers >= 1, "policy.num_layers", num_layers, "needs at least 1")
+    require(
+        num_layers == 1 or core in RTRL_CORES,
+        "policy.num_layers",
+        num_layers,
+        f"only {', '.join(RTRL_CORES)} stack; policy.core is {core!r}",
+    )
+    standard = RotationConfig()
+    for field in fields(rotation):
+        value = getattr(rotation, field.name)
+        require(
+            value == getattr(standard, field.name) or field.name in _ROTATION.get(core, ()),
+            f"policy.rotation.{field.name}",
+            value,
+            f"cannot take effect with policy.core = {core!r}; leave it alone",
+        )
+
+
+def core_options(core: str, forget_bias: float, rotation: RotationConfig) -> dict[str, float | str]:
+    """The settings that `core` has, as `kernels.cells.make_core` takes them."""
+    options: dict[str, float | str] = {name: getattr(rotation, name) for name in _ROTATION.get(core, ())}
+    return options | ({"forget_bias": forget_bias} if core in _FORGET_BIAS else {})

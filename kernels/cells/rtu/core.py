@@ -1,0 +1,80 @@
+"""Recurrent trace units, and the linear recurrent unit trained online, as cores."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from kernels.cells.recurrent import CellCore
+from kernels.cells.rtu.cell import LRU as LRU_CELL
+from kernels.cells.rtu.cell import RTU as RTU_CELLS
+from kernels.cells.rtu.cell import RotationCell
+
+ACTIVATION = {"relu": torch.relu, "tanh": torch.tanh, "linear": lambda h: h}
+
+
+def start_rotations(core: CellCore, r_min: float, r_max: float) -> None:
+    """The paper's start: r^2 uniform in [r_min^2, r_max^2], theta uniform in [0, 2 pi), inputs as LeCun's
+    normal."""
+    cell = core.cell
+    assert isinstance(cell, RotationCell)
+    nu, theta = core.get_parameter("nu_log"), core.get_parameter("theta_log")
+    with torch.no_grad():
+        square = torch.rand_like(nu) * (r_max**2 - r_min**2) + r_min**2
+        log_r = 0.5 * torch.log(square.clamp(min=torch.finfo(nu.dtype).tiny))
+        nu.copy_(torch.log(-log_r) if cell.radius == "exp_exp" else -log_r)
+        angle = 2.0 * math.pi * torch.rand_like(theta)
+        theta.copy_(torch.log(angle.clamp(min=torch.finfo(nu.dtype).tiny)) if cell.angle == "exp" else angle)
+        for name in cell.gates:
+            core.get_parameter(name).normal_(std=core.input_size**-0.5)
+
+
+class RTU(CellCore):
+    """Output [c_1; c_2], `2 hidden_size` wide: hidden_size counts complex units. arXiv 2409.01449.
+
+    inside: the activation stands in the recurrence (the non-linear RTU); else behind it (the linear one).
+    r_min, r_max: the radii at the start. 0 and 1, the paper's, make most units forget within two steps.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        activation: str = "relu",
+        inside: bool = True,
+        r_min: float = 0.0,
+        r_max: float = 1.0,
+        radius: str = "exp_exp",
+        angle: str = "exp",
+    ) -> None:
+        cell = RTU_CELLS[activation if inside else "linear", radius, angle]
+        super().__init__(cell, input_size, hidden_size, 2 * hidden_size)
+        self._after = ACTIVATION["linear" if inside else activation]
+        start_rotations(self, r_min, r_max)
+
+    def output(self, x: Tensor, h: Tensor) -> Tensor:
+        return self._after(h.flatten(-2))
+
+
+class LRU(CellCore):
+    """Output Re(C h) of a free complex C, `hidden_size` wide; arXiv 2303.06349, online: arXiv 2305.15947.
+
+    Without the skip D x and without a non-linearity, as in the RTU paper's comparison. gamma_log is free, and
+    starts where it normalises the state.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, r_min: float = 0.0, r_max: float = 1.0) -> None:
+        super().__init__(LRU_CELL, input_size, hidden_size, hidden_size)
+        start_rotations(self, r_min, r_max)
+        self.readout = nn.Linear(2 * hidden_size, hidden_size, bias=False)  # [Re C, -Im C]
+        with torch.no_grad():
+            r = torch.exp(-torch.exp(self.get_parameter("nu_log")))
+            self.get_parameter("gamma_log").copy_(0.5 * torch.log1p(-r * r))
+            for name in LRU_CELL.gates:
+                self.get_parameter(name).normal_(std=(2 * input_size) ** -0.5)
+            self.readout.weight.normal_(std=hidden_size**-0.5)
+
+    def output(self, x: Tensor, h: Tensor) -> Tensor:
+        return self.readout(h.flatten(-2))
