@@ -16,10 +16,13 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from actors.fleet.fleet import FleetError
 from actors.fleet.session_folder import session_folder
 from configs.schema import ConfigError, EnvConfig, RayConfig
 
@@ -28,6 +31,8 @@ _EXCLUDES = (".git", ".venv", "runs", "build", "tests", "docs", "benchmarks/resu
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray for the process that `ray job submit` starts."""
 CONNECT_TIMEOUT_S = 10.0
+START_ATTEMPTS = 3
+_GIVEN_UP = "timed out during startup"
 
 
 @contextmanager
@@ -38,7 +43,7 @@ def ray_session(config: RayConfig, num_actors: int, env: EnvConfig | None = None
     set, Ray's own RAY_ADDRESS counts, which `ray job submit` sets.
 
     Raises ConfigError for a cluster that does not answer or does not let us in, for nodes that cannot run
-    actors, and for a TMPDIR that Ray cannot use.
+    actors, and for a TMPDIR that Ray cannot use; FleetError where no session of our own comes up.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     address = config.address or os.environ.get("RAY_ADDRESS")
@@ -65,7 +70,7 @@ def _own(config: RayConfig, num_actors: int) -> Iterator[None]:
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     with session_folder() as folder:
         try:
-            ray.init(
+            _start(
                 num_cpus=num_actors,
                 num_gpus=0,
                 include_dashboard=False,
@@ -78,6 +83,34 @@ def _own(config: RayConfig, num_actors: int) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+def _start(**options: Any) -> None:
+    """`ray.init`, begun again where Ray gives its own node up: after 30 s, which nothing can set, and which a
+    machine with much else to do may take. Raises FleetError the last time, with no process left behind."""
+    import ray
+
+    mine = psutil.Process()
+    for attempt in range(1, START_ATTEMPTS + 1):
+        before = set(mine.children(recursive=True))
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:  # Ray has no class of its own for it
+            if _GIVEN_UP not in str(error):
+                raise
+            left = [child for child in mine.children(recursive=True) if child not in before]
+            for child in left:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
+            psutil.wait_procs(left, timeout=CONNECT_TIMEOUT_S)
+            ray.shutdown()
+            if attempt == START_ATTEMPTS:
+                raise FleetError(
+                    f"Ray did not come up on this machine within 30 s, {attempt} times: it is too busy, or "
+                    "Ray's processes cannot run here. Try again, or train without Ray: --runtime inline"
+                ) from error
+            print(f"Ray did not come up within 30 s; once more ({attempt} of {START_ATTEMPTS})", flush=True)
 
 
 @contextmanager

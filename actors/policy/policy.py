@@ -124,5 +124,5 @@ class Policy(nn.Module):
         parts = [features, reward.clamp(-1.0, 1.0).to(features.dtype).unsqueeze(-1)]
         if self.uses_previous_action:
             previous = self.distribution.features(action).to(features.dtype)
-            parts.append(previous * (~reset).unsqueeze(-1))
+            parts.append(previous.masked_fill(reset.unsqueeze(-1), 0.0))
         return torch.cat(parts, dim=-1)

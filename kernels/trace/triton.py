@@ -141,7 +141,7 @@ def choose_tile(state: int, precision: str, half: bool = False, even: bool = Tru
     The default takes 128 registers at tf32, so that two programs of 8 warps fit one multiprocessor. Wider
     tiles would read the low-rank factors less often, but fill the registers alone, or spill; "ieee", whose
     products are plain multiply-adds, spills at the default tile, and so does a third stage on sm_80 where
-    just one of `half` and not `even` holds. With two numbers a unit there is room. """
+    just one of `half` and not `even` holds. With two numbers a unit there is room."""
     if state == 2:
         return Tile()
     if precision == "ieee":
