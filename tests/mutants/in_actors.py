@@ -66,7 +66,11 @@ MUTANTS = [
         "actors/policy/test_policy.py "
         "learner/test_encoder_options.py::test_a_frozen_encoder_stays_while_the_rest_learns",
         ("the core sees the raw reward", "reward.clamp(-1.0, 1.0)", "reward"),
-        ("the previous action lives through a reset", "previous * (~reset).unsqueeze(-1)", "previous"),
+        (
+            "the previous action lives through a reset",
+            "previous.masked_fill(reset.unsqueeze(-1), 0.0)",
+            "previous",
+        ),
         (
             "V of a step stands for V of the next",
             "torch.cat([baseline[1:].detach(), last.unsqueeze(0)])",
