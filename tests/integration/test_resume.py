@@ -105,12 +105,12 @@ def _options(config: Any, prefix: str = "") -> Iterator[str]:
             yield prefix + field.name
 
 
-def _with(config: Config, **changes: Any) -> Config:
+def _with(config: Any, **changes: Any) -> Any:
     """Names with dots reach into a branch; all at once, since some options are good together only."""
     top = {name: value for name, value in changes.items() if "." not in name}
     for branch in {name.partition(".")[0] for name in changes if "." in name}:
         inner = {n.partition(".")[2]: v for n, v in changes.items() if n.startswith(f"{branch}.")}
-        top[branch] = dataclasses.replace(getattr(config, branch), **inner)
+        top[branch] = _with(getattr(config, branch), **inner)
     return dataclasses.replace(config, **top)
 
 

@@ -52,7 +52,7 @@ def test_agent_trains_with_the_values_of_the_sweep(tmp_path: Path, monkeypatch: 
     assert config.preset == preset(command[command.index("train") + 1]).preset
     got = {name: value for name, value in flat(json.loads(config.to_json())).items() if name in values}
     assert got == values
-    (file,) = run_files(tmp_path / "run")
+    (file,) = run_files(tmp_path)  # WANDB_DIR, as the agent has it
     assert file.name == "run-swept1.wandb", "another id would leave the sweep with a run that never reports"
     (run,) = (record.run for record in read_records(file) if record.WhichOneof("record_type") == "run")
     assert run.sweep_id == "sweep1"
