@@ -51,6 +51,7 @@ from actors.play.video import VideoError
 from actors.policy import Policy
 from command_line import Start, asked_to_train
 from configs.machine import available_cores
+from configs.paths import new_file_argument
 from configs.schema import ConfigError
 from envs.doctor import diagnose, report
 from envs.make import check_env, env_spec
@@ -83,11 +84,14 @@ FAILURES = (
 
 def train(arguments: list[str]) -> int:
     start = asked_to_train(arguments)
-    with ExitStack() as records, ExitStack() as workers:  # these end first
-        return run(start, records, workers)
+    with ExitStack() as signals, ExitStack() as records, ExitStack() as workers:  # the last ends first
+        code = run(start, signals, records, workers)
+        if __name__ == "__main__":
+            signals.pop_all()  # the process ends next: till then a late signal stays harmless
+    return code
 
 
-def run(start: Start, records: ExitStack, workers: ExitStack) -> int:
+def run(start: Start, signals: ExitStack, records: ExitStack, workers: ExitStack) -> int:
     """Builds and runs one training run. Nothing on disk changes until all input was found good: the run
     directory comes last, after the environments, the cluster and its nodes."""
     config = dataclasses.replace(start.config, wandb=named(start.config.wandb, os.environ))
@@ -120,7 +124,7 @@ def run(start: Start, records: ExitStack, workers: ExitStack) -> int:
     if config.runtime == "ray":
         workers.enter_context(ray_session(config.ray, config.num_workers, config.env))
     stop = StopFlag()
-    stop_on_signals(workers, stop)  # after Ray, which sets handlers of its own
+    stop_on_signals(signals, stop)  # after Ray, which sets handlers of its own
     publisher = make_publisher(config.runtime)
     workers.callback(publisher.close)
     publisher.publish(learner.policy, learner.updates)
@@ -196,7 +200,7 @@ def doctor(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="launch.py doctor", description="What is installed, which suites run."
     )
-    parser.add_argument("--json", type=Path, help="also write the result to this file")
+    parser.add_argument("--json", type=new_file_argument, help="also write the result to this file")
     options = parser.parse_args(arguments)
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     result = diagnose() | {"gpus": gpus}
@@ -238,6 +242,9 @@ def run_verb(arguments: list[str]) -> int:
     torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
     try:
         return verb(arguments[1:])
+    except KeyboardInterrupt:  # before a run's own handlers are set
+        print(f"launch.py {arguments[0]}: interrupted", file=sys.stderr)
+        return 130
     except BAD_INPUT as error:
         print(f"launch.py {arguments[0]}: {error}", file=sys.stderr)
         return 2
@@ -247,4 +254,8 @@ def run_verb(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    # The result stands: no signal may turn it into another one while the interpreter takes itself down.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)

@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import json
 from contextlib import ExitStack
-from pathlib import Path
 
 import tyro
 
@@ -18,6 +17,7 @@ from actors.play.evaluate import Playing, evaluate, evaluated_env, evaluation_se
 from actors.play.film import FilmOptions, film
 from actors.play.progress import GamesBar
 from actors.policy import Policy
+from configs.paths import new_file_argument, path_argument
 from configs.schema import Config, ConfigError
 from envs.make import check_env, env_spec
 from learner.learner import seed_everything
@@ -34,7 +34,7 @@ def _parser(verb: str, description: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("run_dir", help="directory of a run that has a checkpoint")
+    add("run_dir", type=path_argument, help="directory of a run that has a checkpoint")
     add("--checkpoint", default="newest", help="newest, best, a number of steps, or a path (default: newest)")
     actions = parser.add_mutually_exclusive_group()
     actions.add_argument("--sampled", action="store_true", help="sample actions (default: eval.greedy)")
@@ -103,7 +103,7 @@ def evaluate_run(arguments: list[str]) -> int:
     parser = _parser("eval", "Plays whole games of a run.")
     parser.add_argument("--episodes", type=int, help="whole games (default: eval.episodes of the run)")
     parser.add_argument("--random", action="store_true", help="the untrained policy, sampled: a baseline")
-    parser.add_argument("--json", type=Path, help="also write the result to this file")
+    parser.add_argument("--json", type=new_file_argument, help="also write the result to this file")
     options, overrides = _parsed(parser, arguments)
     if options.random and options.greedy:
         parser.error("--random is sampled: leave --greedy out")

@@ -17,7 +17,6 @@ import dataclasses
 import json
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ from benchmarks.machine import header
 from benchmarks.parts import Part, make_parts
 from benchmarks.watched import Window, run_watched
 from configs.machine import available_cores
+from configs.paths import new_file_argument
 from configs.presets import preset
 from configs.schema import Config, ConfigError
 from envs.make import check_env
@@ -159,7 +159,7 @@ def main(arguments: list[str]) -> int:
         "--seconds", type=float, default=120.0, help=f"for all of it, but at least {MIN_ROUNDS} rounds"
     )
     parser.add_argument("--runtime", choices=["ray", "inline"], default="ray")
-    parser.add_argument("--json", type=Path, help="also write the result to this file")
+    parser.add_argument("--json", type=new_file_argument, help="also write the result to this file")
     options = parser.parse_args(arguments)
     if options.seconds <= 0:
         raise ConfigError(f"--seconds {options.seconds:g}: must be positive")

@@ -55,7 +55,7 @@ def check_core(core: str, forget_bias: float, num_layers: int, rotation: Rotatio
         core in _FORGET_BIAS or forget_bias == 0.0,
         "policy.forget_bias",
         forget_bias,
-        f"cannot take effect with policy.core = {core!r}; leave it at 0",
+        f"cannot take effect with policy.core = {core!r}; set it to 0 (a preset may set another value)",
     )
     require(num_layers >= 1, "policy.num_layers", num_layers, "needs at least 1")
     require(

@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 from pathlib import Path
+
+from configs.error import ConfigError
 
 
 def absolute(text: str) -> Path:
-    """`~` and `..` resolved. A shell leaves the `~` of `--run-dir=~/x` as it is."""
-    return Path(text).expanduser().resolve()
+    """`~` and `..` resolved. A shell leaves the `~` of `--run-dir=~/x` as it is.
+
+    Raises ConfigError for the home of somebody who is not there.
+    """
+    try:
+        return Path(text).expanduser().resolve()
+    except RuntimeError as error:
+        raise ConfigError(f"path {text!r}: {error}") from error
+
+
+def path_argument(text: str) -> Path:
+    """`absolute`, as the type of an argument of argparse."""
+    try:
+        return absolute(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def new_file_argument(text: str) -> Path:
+    """The same of a file to be written after long work: one that cannot be made is refused at once."""
+    path = path_argument(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder, and a file is to be written")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} cannot be written: there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{path} cannot be written: permission denied")
+    return path

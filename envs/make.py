@@ -111,7 +111,8 @@ def _near_ids(config: EnvConfig) -> list[str]:
             module = _load(suite, config.id)
         except EnvError:
             continue  # only a suggestion is at stake: what is not installed is not suggested
-        known |= {env_id.lower(): env_id for env_id in module.known_ids(config)}
+        ids = getattr(module, "suggestions", module.known_ids)(config)
+        known |= {env_id.lower(): env_id for env_id in ids}
     return [known[name] for name in difflib.get_close_matches(config.id.lower(), known, n=3)]
 
 

@@ -31,6 +31,7 @@ from types import FrameType
 from filelock import FileLock, Timeout
 
 from configs.machine import available_cores
+from configs.paths import path_argument
 from configs.schema import ConfigError
 from experiments.catalogue import Experiment, get, names
 
@@ -166,7 +167,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("name", help="a file of experiments/catalogue")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: the experiment's")
     parser.add_argument("--arms", nargs="+", help="default: all of the experiment's")
-    parser.add_argument("--out", type=Path, help="default: runs/experiments/NAME")
+    parser.add_argument("--out", type=path_argument, help="default: runs/experiments/NAME")
     parser.add_argument("--jobs", type=int, default=available_cores(), help="runs at a time")
     parser.add_argument("--total-steps", type=int, help="agent steps of every run, instead of the arms' own")
     options = parser.parse_args(arguments)

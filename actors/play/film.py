@@ -16,6 +16,7 @@ from actors.play.frames import Screen
 from actors.play.video import VideoFile, check_video
 from actors.play.watch import watch
 from actors.policy import Policy
+from configs.paths import path_argument
 from configs.schema import Config, ConfigError
 from envs.make import make_drawn, make_vec
 
@@ -66,7 +67,7 @@ class FilmOptions:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Those that only a film has."""
         add = parser.add_argument
-        add("--out", type=Path, help="a .mp4 or .gif file (default: RUN_DIR/step_N.mp4)")
+        add("--out", type=path_argument, help="a .mp4 or .gif file (default: RUN_DIR/step_N.mp4)")
         add("--max-steps", type=int, default=5000, help="agent steps at most (default: %(default)s)")
         add("--fps", type=int, default=15, help="agent steps a second (default: %(default)s, Atari's own)")
         add("--observation", action="store_true", help="draw what the policy sees, not the env's own picture")

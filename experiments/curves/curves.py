@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.paths import path_argument
 from configs.schema import Config, ConfigError
 from learner.records.metrics import FAMILIES, METRICS
 from learner.records.run_dir import RunDir
@@ -205,9 +206,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="launch.py plot", description="Figures of one run, of several seeds, or of several arms."
     )
-    parser.add_argument("run_dirs", nargs="+", metavar="RUN_DIR")
+    parser.add_argument("run_dirs", nargs="+", metavar="RUN_DIR", type=path_argument)
     parser.add_argument(
-        "--out", type=Path, help="default: RUN_DIR/plots of a single run, runs/plots of several"
+        "--out", type=path_argument, help="default: RUN_DIR/plots of a single run, runs/plots of several"
     )
     parser.add_argument("--metric", default="charts/episodic_return", help="of the learning curve")
     parser.add_argument(
@@ -242,6 +243,10 @@ def main(arguments: list[str]) -> int:
     arms = group(runs, options.by)
     out = options.out or (runs[0].path / "plots" if len(runs) == 1 else Path("runs/plots"))
     found = {metric: curves(arms, metric) for metric in (options.metric, *THROUGHPUT, *LAG, *TRACES)}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be made: {error}") from error
     drawn = curves_plot.draw_all(out, found, arms, metric=options.metric, decay_steps=options.decay_steps)
     (out / "curves.json").write_text(
         json.dumps({metric: to_json(arm) for metric, arm in found.items()}, indent=2) + "\n"

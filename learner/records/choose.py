@@ -15,8 +15,8 @@ BEST = "best"
 def load_chosen(checkpoints: Path, which: str = "newest") -> Checkpoint:
     """A checkpoint of the run whose folder of checkpoints this is, verified.
 
-    `which`: `newest`; `best`, by evaluation during training; a number of agent steps; or the path of a
-    checkpoint, of a run or of a folder of checkpoints, whosever they are.
+    `which`: `newest`; `best`, by evaluation during training; a number of agent steps, or the name of its
+    folder; or the path of a checkpoint, of a run or of a folder of checkpoints, whosever they are.
 
     Raises CheckpointError that says what there is to choose from.
     """
@@ -31,7 +31,8 @@ def load_chosen(checkpoints: Path, which: str = "newest") -> Checkpoint:
         return checkpoint.load_latest(checkpoints / BEST)
     if which.isdecimal():
         return checkpoint.load(_of_step(checkpoints, int(which)))
-    return load_from(Path(which).expanduser())
+    named = checkpoints / which  # a folder's name, as a listing shows it
+    return load_from(named if named.parent == checkpoints and named.is_dir() else Path(which).expanduser())
 
 
 def load_from(path: Path) -> Checkpoint:
@@ -39,6 +40,8 @@ def load_from(path: Path) -> Checkpoint:
 
     Raises CheckpointError.
     """
+    if not os.path.lexists(path):
+        raise CheckpointError(f"no checkpoint {path}: there is no such folder")
     if os.path.exists(path / "meta.json"):  # what cannot be read is told below
         return checkpoint.load(path)
     return checkpoint.load_latest(path / "checkpoints" if os.path.isdir(path / "checkpoints") else path)

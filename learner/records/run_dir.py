@@ -88,6 +88,11 @@ class RunDir:
     def check_free(cls, path: str | Path) -> None:
         """Raises RunDirError if a run cannot begin at `path`, as far as that is seen without writing."""
         folder = Path(path)
+        there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+        if not there.is_dir():
+            raise RunDirError(
+                f"run directory {folder} cannot be made: {there} is no folder; choose another --run-dir"
+            )
         config, metrics = folder / "config.json", folder / "metrics.jsonl"
         rows = os.path.exists(metrics) and metrics.stat().st_size > 0
         if rows or cls.begun(folder):

@@ -141,3 +141,14 @@ def test_torch_takes_no_more_threads_than_a_quota_allows(monkeypatch: pytest.Mon
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_an_interrupt_before_a_run_has_begun_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(arguments: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(launch_module.VERBS, "train", interrupted)
+    assert launch_module.main(["train", "memory_rtrl"]) == 130
+    assert capfd.readouterr().err == "launch.py train: interrupted\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 from pathlib import Path
@@ -25,6 +26,20 @@ def _ends_well(process: subprocess.Popen[str], run_dir: Path, reason: str) -> No
     assert code == 0, output
     assert f"{reason}: " in output
     assert load_latest(run_dir / "checkpoints").step == read_metrics(run_dir)[-1]["global_step"] > 0
+
+
+def test_no_signal_makes_a_finished_run_a_failed_one(launch: Launch, tmp_path: Path) -> None:
+    """A job script reads the exit code, and schedulers signal again and again."""
+    process = launch.start(
+        *("train", "memory_rtrl", "--total-steps", "1000", "--wandb.mode", "disabled"),
+        *("--run-dir", str(tmp_path / "run")),
+    )
+    assert process.stdout is not None
+    assert any("total_steps = 1000 reached" in line for line in process.stdout)
+    numbers = itertools.cycle((signal.SIGTERM, signal.SIGHUP))
+    while process.poll() is None:  # from its last words to its end
+        process.send_signal(next(numbers))
+    assert ended(process)[0] == 0
 
 
 def test_a_hang_up_is_a_stop(launch: Launch, tmp_path: Path) -> None:

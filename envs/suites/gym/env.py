@@ -133,8 +133,9 @@ class DrawnGymVecEnv(GymVecEnv):
         try:
             picture: Any = self._envs[0].render()
         except Exception as error:  # renderers raise whatever their graphics library does
+            told = str(error) or repr(error)
             raise EnvError(
-                f"env.id = {self.spec.id!r} cannot draw itself here: {error}\nAdd --observation to draw what "
+                f"env.id = {self.spec.id!r} cannot draw itself here: {told}\nAdd --observation to draw what "
                 "the policy sees. (MuJoCo on a machine without a display: set MUJOCO_GL=egl)"
             ) from error
         return as_picture(self.spec.id, picture)
@@ -178,6 +179,19 @@ def known_ids(config: EnvConfig) -> tuple[str, ...]:
     if colon and name not in registered and (theirs := hidden_folder(module)) is not None:
         raise EnvError(f"env.id = {config.id!r}: {taken(module, theirs)}")
     return (*registered, *(f"{module}:{env_id}" for env_id in registered if colon))
+
+
+def suggestions(config: EnvConfig) -> list[str]:
+    """Of `known_ids` those that may be meant: behind the name of a module, what that module brings itself."""
+    module, colon, _ = config.id.rpartition(":")
+    registry = cast("dict[str, Any]", gymnasium.registry)
+
+    def theirs(env_id: str) -> bool:
+        entry = registry[env_id].entry_point
+        home = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
+        return f"{home}.".startswith(f"{module}.")
+
+    return [*registry, *(f"{module}:{env_id}" for env_id in registry if colon and theirs(env_id))]
 
 
 def _make_one(config: EnvConfig, **options: Any) -> gymnasium.Env[Any, Any]:

@@ -93,7 +93,8 @@ def make_leaf(env_id: str, path: Path, space: spaces.Space[Any]) -> Leaf:
         case spaces.Text():
             return Leaf((_WORDS,), "int64", _write_words)
         case spaces.Box():
-            leaf = _bytes(env_id, path, space) if space.dtype == np.uint8 else _numbers(space)
+            whole = path == ()  # else which part it was is lost when parts are joined to one vector
+            leaf = _bytes(env_id, path, space) if space.dtype == np.uint8 else _numbers(space, not whole)
         case _:
             raise refusal(env_id, path, space, f"{type(space).__name__} has no fixed form")
     if math.prod(leaf.shape) == 0:
@@ -142,17 +143,23 @@ def _write_bits(value: Any, out: NDArray[Any]) -> None:
 
 
 def _write_words(value: Any, out: NDArray[Any]) -> None:
+    """Whatever text: what its space says of lengths and characters is often not so (MiniGrid's missions)."""
     if not isinstance(value, str):
         raise UnfitError(value, "a text")
     out[:] = hash_words(value, length=_WORDS)
 
 
-def _numbers(space: spaces.Box) -> Leaf:
+def _numbers(space: spaces.Box, finite: bool = False) -> Leaf:
+    """finite: what is not a number, or infinite, is found here; else where the whole observation arrives."""
     kinds = "biuf" if space.dtype.kind == "f" else "biu"
     expected = f"{space.dtype}{list(space.shape)}"
 
     def write(value: Any, out: NDArray[Any]) -> None:
-        out[...] = _array(value, space.shape, kinds, expected).reshape(out.shape)
+        array = _array(value, space.shape, kinds, expected)
+        if finite and not np.isfinite(array).all():
+            first = np.argwhere(~np.isfinite(array))[0].tolist()
+            raise UnfitError(array[tuple(first)], "a finite number" + (f" at {first}" if first else ""))
+        out[...] = array.reshape(out.shape)
 
     return Leaf(space.shape or (1,), "float32", write)
 

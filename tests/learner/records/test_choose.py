@@ -23,7 +23,7 @@ def checkpoints(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("which", "step"),
-    [("newest", 20), ("best", 5), ("10", 10), ("000000000010", 10), ("20", 20), ("5", 5)],
+    [("newest", 20), ("best", 5), ("10", 10), ("000000000010", 10), ("step_000000000010", 10), ("5", 5)],
 )
 def test_by_name_and_by_step(checkpoints: Path, which: str, step: int) -> None:
     loaded = load_chosen(checkpoints, which)
@@ -43,7 +43,7 @@ def test_by_path(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("which", "said"),
     [
         ("30", "holds no checkpoint of step 30; there are: 5, 10, 20"),
-        ("nonsense", "no checkpoint in nonsense"),
+        ("nonsense", "no checkpoint nonsense: there is no such folder"),
     ],
 )
 def test_one_that_is_not_there_is_said_to_be_missing(checkpoints: Path, which: str, said: str) -> None:

@@ -114,6 +114,11 @@ def test_create_refuses_a_path_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunDirError, match="cannot be made"):
         RunDir.create(tmp_path / "file", "preset", seed=1)
+    for path in (tmp_path / "file", tmp_path / "file" / "deep" / "run"):
+        with pytest.raises(RunDirError, match=rf"{path} cannot be made: {tmp_path / 'file'} is no folder"):
+            RunDir.check_free(path)
+    RunDir.check_free(tmp_path / "new" / "run")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
 def test_open_refuses_what_is_no_run_directory(tmp_path: Path) -> None:

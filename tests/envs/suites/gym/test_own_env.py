@@ -100,6 +100,14 @@ def test_what_cannot_be_made_so_is_refused(maze: str, options: Any, error: Any, 
         make_vec(EnvConfig(id=maze, **options))
 
 
+def test_what_a_module_brings_is_suggested_and_nothing_under_its_name_besides(maze: str) -> None:
+    with pytest.raises(EnvError, match=r"did you mean users_maze:Maze-v0\?$"):
+        check_env(EnvConfig(id="users_maze:Maz-v0"))
+    with pytest.raises(EnvError) as refused:
+        check_env(EnvConfig(id="users_maze:CartPol-v1"))
+    assert "users_maze:CartPole" not in str(refused.value)
+
+
 @pytest.mark.parametrize("options", [{"kwargs": '{"a": 1}'}, {"wrappers": "a:b"}])
 def test_other_suites_take_none(options: Any) -> None:
     with pytest.raises(EnvError, match=r"cannot take effect: cartpole/full"):

@@ -171,6 +171,11 @@ GOOD: dict[str, Any] = {
         (PARTS, GOOD | {"a": (np.zeros(2), 7)}, r"observation\['a'\]\[1\] of slot 0 is 7, .* from 2 to 6"),
         (PARTS, GOOD | {"a": (np.zeros(2),)}, r"observation\['a'\] of slot 0 is \(.*, expected a tuple of 2"),
         (PARTS, {"a": GOOD["a"]}, r"observation of slot 0 is \['a'\], expected a dict of 'a', 'image'"),
+        (
+            PARTS,
+            GOOD | {"a": (np.array([0.0, np.nan]), 3)},
+            r"observation\['a'\]\[0\] of slot 0 is .*nan.*, expected a finite number at \[1\]",
+        ),
         (PARTS, GOOD | {"more": 1}, r"is \['a', 'image', 'more'\], expected a dict of 'a', 'image'"),
     ],
 )
