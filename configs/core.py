@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -22,8 +23,8 @@ RTRL_CORES = ("elstm", "mingru", "indylstm", "rtu", "linear_rtu", "lru", "block_
 """Trained by exact RTRL, by TBPTT, or with credit of one step; they stack. The others: by TBPTT alone."""
 _FORGET_BIAS = ("lstm", "elstm", "mingru", "indylstm")
 _ROTATION = {
-    **dict.fromkeys(("rtu", "linear_rtu"), ("activation", "r_min", "r_max", "radius", "angle")),
-    **dict.fromkeys(("lru", "block_diagonal"), ("r_min", "r_max")),
+    **dict.fromkeys(("rtu", "linear_rtu"), ("activation", "r_min", "r_max", "max_phase", "radius", "angle")),
+    **dict.fromkeys(("lru", "block_diagonal"), ("r_min", "r_max", "max_phase")),
 }
 
 
@@ -38,6 +39,9 @@ class RotationConfig:
     r_max: float = 1.0
     """Radii at the start: r^2 is uniform between their squares. The paper's 0 and 1 make most units forget
     within two steps; a task of memory wants r_min near 1."""
+    max_phase: float = 2.0 * math.pi
+    """Angles at the start: uniform between 0 and this. A unit of `rtu` with ReLU forgets where it turns to the
+    negative side, within pi / theta steps: a task of memory wants small angles there."""
     radius: Literal["exp_exp", "exp"] = "exp_exp"
     """Parameterisation of r: exp(-exp(nu)), or exp(-nu), which nothing keeps below 1."""
     angle: Literal["exp", "direct"] = "exp"
@@ -47,6 +51,8 @@ class RotationConfig:
         r_min, r_max = self.r_min, self.r_max
         require(0.0 <= r_min < 1.0, "policy.rotation.r_min", r_min, "needs at least 0, and less than 1")
         require(r_min < r_max <= 1.0, "policy.rotation.r_max", r_max, "needs more than r_min, and at most 1")
+        name, limit = "policy.rotation.max_phase", 2.0 * math.pi
+        require(0.0 < self.max_phase <= limit, name, self.max_phase, "needs more than 0, and at most 2 pi")
 
 
 def check_core(core: str, forget_bias: float, num_layers: int, rotation: RotationConfig) -> None:

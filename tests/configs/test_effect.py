@@ -52,7 +52,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
             "--policy.core mingru",
         )
         for name, value in (
-            *(("activation", "tanh"), ("r_min", "0.9"), ("r_max", "0.9")),
+            *(("activation", "tanh"), ("r_min", "0.9"), ("r_max", "0.9"), ("max_phase", "1")),
             *(("radius", "exp"), ("angle", "direct")),
         )
     },

@@ -25,6 +25,7 @@ CHANGES: dict[str, list[Any]] = {
     "policy.rotation.activation": ["tanh"],
     "policy.rotation.r_min": [0.9],
     "policy.rotation.r_max": [0.9],
+    "policy.rotation.max_phase": [1.0],
     "policy.rotation.radius": ["exp"],
     "policy.rotation.angle": ["direct"],
     "policy.num_layers": [2],
@@ -72,7 +73,7 @@ WITH: dict[str, dict[str, Any]] = {
     "policy.core": {"credit": "tbptt", "policy.forget_bias": 0.0},
     **{
         f"policy.rotation.{name}": {"policy.core": "rtu", "policy.forget_bias": 0.0}
-        for name in ("activation", "r_min", "r_max", "radius", "angle")
+        for name in ("activation", "r_min", "r_max", "max_phase", "radius", "angle")
     },
     "policy.freeze_core": {"credit": "tbptt"},
     "max_policy_lag": {"publish_interval": 4},

@@ -15,8 +15,8 @@ from kernels.cells.rtu.cell import RotationCell
 ACTIVATION = {"relu": torch.relu, "tanh": torch.tanh, "linear": lambda h: h}
 
 
-def start_rotations(core: CellCore, r_min: float, r_max: float) -> None:
-    """The paper's start: r^2 uniform in [r_min^2, r_max^2], theta uniform in [0, 2 pi), inputs as LeCun's
+def start_rotations(core: CellCore, r_min: float, r_max: float, max_phase: float) -> None:
+    """The paper's start: r^2 uniform in [r_min^2, r_max^2], theta uniform in [0, max_phase), inputs as LeCun's
     normal."""
     cell = core.cell
     assert isinstance(cell, RotationCell)
@@ -25,7 +25,7 @@ def start_rotations(core: CellCore, r_min: float, r_max: float) -> None:
         square = torch.rand_like(nu) * (r_max**2 - r_min**2) + r_min**2
         log_r = 0.5 * torch.log(square.clamp(min=torch.finfo(nu.dtype).tiny))
         nu.copy_(torch.log(-log_r) if cell.radius == "exp_exp" else -log_r)
-        angle = 2.0 * math.pi * torch.rand_like(theta)
+        angle = max_phase * torch.rand_like(theta)
         theta.copy_(torch.log(angle.clamp(min=torch.finfo(nu.dtype).tiny)) if cell.angle == "exp" else angle)
         for name in cell.gates:
             core.get_parameter(name).normal_(std=core.input_size**-0.5)
@@ -36,6 +36,8 @@ class RTU(CellCore):
 
     inside: the activation stands in the recurrence (the non-linear RTU); else behind it (the linear one).
     r_min, r_max: the radii at the start. 0 and 1, the paper's, make most units forget within two steps.
+    max_phase: angles at the start are below it (arXiv 2303.06349 has the name). A unit with a ReLU inside
+    forgets wherever it turns to the negative side: within pi / theta steps.
     """
 
     def __init__(
@@ -46,13 +48,14 @@ class RTU(CellCore):
         inside: bool = True,
         r_min: float = 0.0,
         r_max: float = 1.0,
+        max_phase: float = 2.0 * math.pi,
         radius: str = "exp_exp",
         angle: str = "exp",
     ) -> None:
         cell = RTU_CELLS[activation if inside else "linear", radius, angle]
         super().__init__(cell, input_size, hidden_size, 2 * hidden_size)
         self._after = ACTIVATION["linear" if inside else activation]
-        start_rotations(self, r_min, r_max)
+        start_rotations(self, r_min, r_max, max_phase)
 
     def output(self, x: Tensor, h: Tensor) -> Tensor:
         return self._after(h.flatten(-2))
@@ -65,9 +68,16 @@ class LRU(CellCore):
     starts where it normalises the state.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, r_min: float = 0.0, r_max: float = 1.0) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        r_min: float = 0.0,
+        r_max: float = 1.0,
+        max_phase: float = 2.0 * math.pi,
+    ) -> None:
         super().__init__(LRU_CELL, input_size, hidden_size, hidden_size)
-        start_rotations(self, r_min, r_max)
+        start_rotations(self, r_min, r_max, max_phase)
         self.readout = nn.Linear(2 * hidden_size, hidden_size, bias=False)  # [Re C, -Im C]
         with torch.no_grad():
             r = torch.exp(-torch.exp(self.get_parameter("nu_log")))
