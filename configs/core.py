@@ -40,8 +40,8 @@ class RotationConfig:
     """Radii at the start: r^2 is uniform between their squares. The paper's 0 and 1 make most units forget
     within two steps; a task of memory wants r_min near 1."""
     max_phase: float = 2.0 * math.pi
-    """Angles at the start: uniform between 0 and this. A unit of `rtu` with ReLU forgets where it turns to the
-    negative side, within pi / theta steps: a task of memory wants small angles there."""
+    """Angles at the start: uniform between 0 and this. A unit of `rtu` with ReLU forgets where it turns to
+    the negative side, within pi / theta steps: a task of memory wants small angles there."""
     radius: Literal["exp_exp", "exp"] = "exp_exp"
     """Parameterisation of r: exp(-exp(nu)), or exp(-nu), which nothing keeps below 1."""
     angle: Literal["exp", "direct"] = "exp"

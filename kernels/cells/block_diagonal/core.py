@@ -13,8 +13,8 @@ from kernels.cells.recurrent import CellCore
 
 class BlockDiagonal(CellCore):
     """Output [c_1; c_2], `2 hidden_size` wide: hidden_size counts blocks. They start as the trace units'
-    scaled rotations do, r^2 uniform in [r_min^2, r_max^2], angles below max_phase; the released code has no such baseline to
-    follow."""
+    scaled rotations do, r^2 uniform in [r_min^2, r_max^2], angles below max_phase; the released
+    code has no such baseline to follow."""
 
     def __init__(
         self,

@@ -16,8 +16,8 @@ ACTIVATION = {"relu": torch.relu, "tanh": torch.tanh, "linear": lambda h: h}
 
 
 def start_rotations(core: CellCore, r_min: float, r_max: float, max_phase: float) -> None:
-    """The paper's start: r^2 uniform in [r_min^2, r_max^2], theta uniform in [0, max_phase), inputs as LeCun's
-    normal."""
+    """The paper's start: r^2 uniform in [r_min^2, r_max^2], theta uniform in [0, max_phase), inputs as
+    LeCun's normal."""
     cell = core.cell
     assert isinstance(cell, RotationCell)
     nu, theta = core.get_parameter("nu_log"), core.get_parameter("theta_log")
