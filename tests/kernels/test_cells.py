@@ -194,3 +194,18 @@ def test_forget_bias_of_the_lstm_goes_to_the_forget_gate_alone() -> None:
     biased = make_core("lstm", 3, 4, forget_bias=2.0)
     change = biased.get_parameter("lstm.bias_ih_l0") - plain.get_parameter("lstm.bias_ih_l0")
     torch.testing.assert_close(change, torch.tensor([0.0] * 4 + [2.0] * 4 + [0.0] * 8))
+
+
+@pytest.mark.parametrize("name", ["rtu", "linear_rtu", "lru", "block_diagonal"])
+def test_rotations_start_between_the_radii_and_below_the_phase(name: str) -> None:
+    core = make_core(name, 3, 200, r_min=0.5, r_max=0.8, max_phase=1.5)
+    with torch.no_grad():
+        if name == "block_diagonal":
+            a, c = core.get_parameter("m_11"), core.get_parameter("m_21")
+            radius, angle = torch.hypot(a, c), torch.atan2(c, a)
+        else:
+            radius = torch.exp(-torch.exp(core.get_parameter("nu_log")))
+            angle = torch.exp(core.get_parameter("theta_log"))
+    for values, low, high in ((radius, 0.5, 0.8), (angle, 0.0, 1.5)):
+        assert low - 1e-6 <= values.min() and values.max() <= high + 1e-6  # float32
+        assert values.min() < low + 0.1 * (high - low) and values.max() > high - 0.1 * (high - low)
