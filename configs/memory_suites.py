@@ -4,6 +4,7 @@
     minigrid_<task>_...         MiniGrid; `memory_s7` is minigrid/MemoryS7
     vizdoom_<scenario>_...      ViZDoom; `my_way_home` is vizdoom/MyWayHome
     mujoco_<body>_{p,v}_...     MuJoCo with velocities (p) or positions (v) hidden; `half_cheetah`, `walker2d`
+    mujoco_reacher_g_...        Reacher whose goal is shown at the first step only
 
 The POPGym tasks of arXiv 2409.01449 are count_recall, repeat_first, concentration, autoencode and
 higher_lower, all easy, and its MuJoCo bodies are ant, half_cheetah, hopper and walker2d (played in Brax).
@@ -102,12 +103,14 @@ def vizdoom(scenario: str, variant: str) -> Config:
 
 
 def mujoco(body: str, shown: str, variant: str) -> Config:
-    """`shown`: p (positions) or v (velocities). The settings are those of CartPole's presets."""
+    """`shown`: p (positions), v (velocities) or g (Reacher's goal, at first). The settings are those of
+    CartPole's presets. The reward is not fed to the core: it would tell the velocity, or the distance to the
+    goal."""
     arm = VARIANTS[variant]
     return Config(
         preset=f"mujoco_{body}_{shown}_{variant}",
         env=EnvConfig(id=f"mujoco/{_camel(body)}-{shown.upper()}", num_envs=16),
-        policy=_policy(arm, encoder="mlp", features=64, hidden_size=64),
+        policy=_policy(arm, encoder="mlp", features=64, hidden_size=64, previous_reward=False),
         ray=RayConfig(object_store_mib=256, rollouts_in_flight=1),
         credit=arm["credit"],
         num_actors=2,
@@ -118,7 +121,7 @@ def mujoco(body: str, shown: str, variant: str) -> Config:
         lambda_=0.95,
         entropy_cost=0.001,
         reward_clipping="none",
-        reward_scale=0.02,
+        reward_scale=1.0 if shown == "g" else 0.02,  # Reacher's: the distance in metres
         optimizer="adam",
         learning_rate=1e-3,
         epsilon=1e-5,

@@ -26,7 +26,7 @@ class PolicyConfig:
     encoder: Encoder = "mlp"
     """`auto` goes by what is observed: convolutions for images, by their size; `mlp` where there is none."""
     features: int = 256
-    """Width of the encoder's output; the core input adds the clipped previous reward."""
+    """Width of the encoder's output; the core input adds the clipped previous reward, if it is fed."""
     core: Core = "elstm"
     hidden_size: int = 256
     """Units N of the core (unused by core `none`); of a core that rotates, pairs of numbers."""
@@ -46,6 +46,9 @@ class PolicyConfig:
     """A run directory or a checkpoint whose whole policy a new run starts from: encoder, core and heads."""
     previous_action: bool = False
     """Feed the previous action to the core as one-hot (off in the paper)."""
+    previous_reward: bool = True
+    """Feed the previous reward to the core, clipped to [-1, 1]. Where the reward tells what the observation
+    hides (a velocity, the distance to a goal), it makes another task."""
 
     def __post_init__(self) -> None:
         require(self.features >= 1, "policy.features", self.features, "needs at least 1")

@@ -22,7 +22,7 @@ _DMLAB = re.compile(rf"dmlab_(?P<level>[a-z][a-z0-9_]*?)_(?P<arm>{_ARM})(?P<size
 _DMLAB30 = re.compile(rf"dmlab30_(?P<arm>{_ARM})")
 _GYM = re.compile(rf"gym_(?P<arm>{_ARM})")
 _MEMORY = re.compile(rf"memory_(?P<arm>{_ARM})")
-_MUJOCO = re.compile(rf"mujoco_(?P<body>[a-z][a-z0-9_]*?)_(?P<shown>[pv])_(?P<arm>{_ARM})")
+_MUJOCO = re.compile(rf"mujoco_(?P<body>[a-z][a-z0-9_]*?)_(?P<shown>[pvg])_(?P<arm>{_ARM})")
 _PROCGEN = re.compile(rf"procgen_(?P<game>[a-z]+)_(?P<arm>{_ARM})(?P<size>_cpu)?")
 _TASK = re.compile(rf"(?P<suite>{'|'.join(TASK_SUITES)})_(?P<task>[a-z][a-z0-9_]*?)_(?P<arm>{_ARM})")
 
@@ -38,6 +38,7 @@ def preset_patterns() -> list[str]:
         f"gym_{arms} --env.id ID",
         f"memory_{arms}",
         f"mujoco_<body>_{{p,v}}_{arms}",
+        f"mujoco_reacher_g_{arms}",
         f"procgen_<game>_{arms}[_cpu]",
         *(f"{suite}_<task>_{arms}" for suite in TASK_SUITES),
     ]

@@ -1,7 +1,7 @@
 """The policy: encoder, recurrent core, two heads. One set of weights for acting and for learning.
 
     observation --encoder--> features --+
-    previous reward, clipped to [-1, 1] +--> core input x [D] --core--> h [N] --> logits [P], baseline
+    previous reward, clipped (option) --+--> core input x [D] --core--> h [N] --> logits [P], baseline
     previous action (option) -----------+
 
 `step` acts, one observation at a time; `unroll` learns, one rollout at a time. They agree to
@@ -56,10 +56,12 @@ class Policy(nn.Module):
         super().__init__()
         self.distribution = make_distribution(spec)
         self.uses_previous_action = config.previous_action
+        self.uses_previous_reward = config.previous_reward
         self.encoder, features = make_encoder(spec, config)
         if config.freeze_encoder:
             self.encoder.requires_grad_(False)
-        inputs = features + 1 + (self.distribution.num_features if config.previous_action else 0)
+        inputs = features + config.previous_reward
+        inputs += self.distribution.num_features if config.previous_action else 0
         self.core = make_core(
             config.core, inputs, config.hidden_size, config.num_layers, **config.core_options
         )
@@ -121,7 +123,9 @@ class Policy(nn.Module):
         lead = reward.shape
         flat = map_observation(lambda part: part.flatten(0, len(lead) - 1), observation)
         features = self.encoder(flat).unflatten(0, lead)
-        parts = [features, reward.clamp(-1.0, 1.0).to(features.dtype).unsqueeze(-1)]
+        parts = [features]
+        if self.uses_previous_reward:
+            parts.append(reward.clamp(-1.0, 1.0).to(features.dtype).unsqueeze(-1))
         if self.uses_previous_action:
             previous = self.distribution.features(action).to(features.dtype)
             parts.append(previous.masked_fill(reset.unsqueeze(-1), 0.0))

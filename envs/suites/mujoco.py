@@ -5,6 +5,11 @@ Gymnasium's version 5 of each body. Which numbers of an observation are position
 of Ant, inertias of Humanoid) is hidden as well. HalfCheetah has 8 positions and 9 velocities: the split of
 arXiv 2409.01449's released code, 9 and 8, shows the root's velocity among the positions. Nothing is
 normalised.
+
+`mujoco/Reacher-G` shows the goal at an episode's first step only, and zeros in its place later; episodes of
+100 steps. So pobax defines its ReacherPOMDP; how the paper masks its Reacher is not known. The way from the
+fingertip to the goal, which Gymnasium's body observes as well, would give it away: it is hidden at every
+step. The reward tells the distance to the goal, so `--policy.no-previous-reward` belongs to the task.
 """
 
 from __future__ import annotations
@@ -16,8 +21,10 @@ from typing import Any
 
 import gymnasium
 import mujoco
+import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import TransformObservation
+from numpy.typing import NDArray
 
 from configs.schema import EnvConfig
 from envs.guard import close_env
@@ -32,6 +39,8 @@ _GYM_IDS = {
     and str(spec.entry_point).startswith("gymnasium.envs.mujoco")
     for shown in _SHOWN
 }
+_REACHER = "mujoco/Reacher-G"
+REACHER_STEPS = 100
 
 
 @cache
@@ -44,10 +53,31 @@ mujoco.set_mju_user_warning(_log_warning)  # pyright: ignore[reportAttributeAcce
 
 
 def known_ids(config: EnvConfig) -> tuple[str, ...]:
-    return tuple(_GYM_IDS)
+    return (*_GYM_IDS, _REACHER)
+
+
+class GoalAtFirst(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Reacher-v5's cosines and sines of both joints [4], goal [2], velocities of both joints [2]. The goal is
+    seen at the first step, and is 0 afterwards."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (8,), np.float64)
+
+    def reset(self, **options: Any) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        observation, info = self.env.reset(**options)
+        return observation[:8], info
+
+    def step(self, action: Any) -> tuple[NDArray[np.float64], Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        shown = np.concatenate([observation[:4], np.zeros(2), observation[6:8]])
+        return shown, reward, terminated, truncated, info
 
 
 def _make_one(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
+    if env_id == _REACHER:
+        options["max_episode_steps"] = REACHER_STEPS
+        return GoalAtFirst(make_registered(env_id, "Reacher-v5", **options))
     env = make_registered(env_id, _GYM_IDS[env_id], **options)
     structure: dict[str, int] | None = getattr(env.unwrapped, "observation_structure", None)
     if structure is None:

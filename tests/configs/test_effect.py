@@ -26,7 +26,8 @@ ALWAYS = {
     *("clip_rho_threshold", "clip_pg_rho_threshold"),
     *("optimizer", "learning_rate", "epsilon", "grad_norm_clipping"),
     *("log_interval_s", "log_interval_steps"),
-    *("policy.encoder", "policy.core", "policy.previous_action", "policy.load"),
+    *("policy.encoder", "policy.core", "policy.previous_action"),
+    *("policy.previous_reward", "policy.load"),
     *("checkpoint.interval_s", "checkpoint.keep_last"),
     "wandb.mode",
 }

@@ -32,6 +32,7 @@ CHANGES: dict[str, list[Any]] = {
     "policy.freeze_core": [True],
     "policy.freeze_encoder": [True],
     "policy.previous_action": [True],
+    "policy.previous_reward": [False],
     "rtrl.boundary": [False],
     "rtrl.fresh_traces": [True],
     "rtrl.staleness_interval": [2],

@@ -56,10 +56,11 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("previous_action", [False, True])
+@pytest.mark.parametrize("previous", [False, True])
 @pytest.mark.parametrize(("spec", "encoder", "core"), CASES)
-def test_stepping_equals_unrolling(spec: EnvSpec, encoder: str, core: str, previous_action: bool) -> None:
-    policy = _policy(spec, encoder=encoder, core=core, previous_action=previous_action)
+def test_stepping_equals_unrolling(spec: EnvSpec, encoder: str, core: str, previous: bool) -> None:
+    options = {"previous_action": previous, "previous_reward": not previous}
+    policy = _policy(spec, encoder=encoder, core=core, **options)
     observation, reward, reset, action = _inputs(spec)
     state = tuple(torch.rand_like(tensor) for tensor in policy.initial_state(B))
     unroll = policy.unroll(observation, reward, reset, state, action)
@@ -96,6 +97,15 @@ def test_the_core_sees_the_reward_clipped() -> None:
         return policy.step(observation[0], torch.full((B,), value), reset[0], state, action[0]).logits
 
     assert torch.equal(logits(1.0), logits(50.0)) and not torch.equal(logits(1.0), logits(0.5))
+
+
+def test_without_the_previous_reward_it_makes_no_difference() -> None:
+    policy, fed = _policy(VECTOR, previous_reward=False), _policy(VECTOR)
+    assert policy.core.input_size == fed.core.input_size - 1
+    observation, reward, reset, action = _inputs(VECTOR)
+    state = policy.initial_state(B)
+    one, other = (policy.step(observation[0], r, reset[0], state, action[0]) for r in (reward[0], reward[1]))
+    assert torch.equal(one.logits, other.logits) and torch.equal(one.baseline, other.baseline)
 
 
 def test_pixels_are_scaled_by_255() -> None:

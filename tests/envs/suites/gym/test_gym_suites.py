@@ -148,21 +148,6 @@ def test_a_minigrid_mission_that_changes_is_a_part() -> None:
     assert len(missions) > 2 and all(words[2] > 0 for words in missions)
 
 
-@pytest.mark.parametrize(("body", "positions", "velocities"), [("HalfCheetah", 8, 9), ("Ant", 13, 14)])
-def test_mujoco_shows_one_half_of_the_state(body: str, positions: int, velocities: int) -> None:
-    pytest.importorskip("mujoco")
-    halves = {"P": slice(0, positions), "V": slice(positions, positions + velocities)}
-    for shown, half in halves.items():
-        env = build(f"mujoco/{body}-{shown}")
-        assert env.spec.continuous_actions and env.spec.observation_shape == (half.stop - half.start,)
-        raw = raws(f"{body}-v5")
-        follow(env, raw, lambda seen, half=half: seen[half].astype(np.float32), lambda action: action, 15)
-        body_itself: Any = raw[0].unwrapped
-        state = (body_itself.data.qpos, body_itself.data.qvel)["PV".index(shown)]
-        own = body_itself._get_obs()[half]
-        np.testing.assert_array_equal(own, state[-len(own) :])  # what the name says, whatever was skipped
-
-
 def test_mujoco_terminates_and_truncates_as_the_raw_body_does() -> None:
     pytest.importorskip("mujoco")
     env, raw = build("mujoco/InvertedPendulum-P"), raws("InvertedPendulum-v5")
@@ -274,6 +259,7 @@ PRESETS = [
     ),
     "vizdoom_my_way_home",
     *(f"mujoco_{body}_{shown}" for body in ("ant", "half_cheetah", "hopper", "walker2d") for shown in "pv"),
+    "mujoco_reacher_g",
 ]
 
 
