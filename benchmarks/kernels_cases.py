@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels.cells.elstm.cell import CELL
-from kernels.cells.lstm import LSTM
+from kernels.cells.torch_rnn import LSTM
 from kernels.rtrl import BankedTrace, Trace, rtrl_scan
 
 D = 257

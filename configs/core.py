@@ -11,6 +11,7 @@ from configs.error import require
 Core = Literal[
     "none",
     "lstm",
+    "gru",
     "elstm",
     "mingru",
     "indylstm",
@@ -18,10 +19,13 @@ Core = Literal[
     "linear_rtu",
     "lru",
     "block_diagonal",
+    "felstm",
 ]
 RTRL_CORES = ("elstm", "mingru", "indylstm", "rtu", "linear_rtu", "lru", "block_diagonal")
-"""Trained by exact RTRL, by TBPTT, or with credit of one step; they stack. The others: by TBPTT alone."""
-_FORGET_BIAS = ("lstm", "elstm", "mingru", "indylstm")
+"""Trained by exact RTRL, by TBPTT, or with credit of one step. The others: by TBPTT alone."""
+SNAP1_CORES = ("felstm",)
+"""But for these: by SnAp-1 or TBPTT."""
+_FORGET_BIAS = ("lstm", "gru", "elstm", "mingru", "indylstm", "felstm")
 _ROTATION = {
     **dict.fromkeys(("rtu", "linear_rtu"), ("activation", "r_min", "r_max", "max_phase", "radius", "angle")),
     **dict.fromkeys(("lru", "block_diagonal"), ("r_min", "r_max", "max_phase")),
@@ -55,6 +59,22 @@ class RotationConfig:
         require(0.0 < self.max_phase <= limit, name, self.max_phase, "needs more than 0, and at most 2 pi")
 
 
+def check_credit(credit: str, core: str) -> None:
+    """Raises ConfigError where the core is not trained that way."""
+    remedy = f"needs policy.core to be one of {', '.join(RTRL_CORES)}, not {core!r}; or set credit = 'tbptt'"
+    if core in SNAP1_CORES:
+        remedy = (
+            f"{core!r} has full recurrent matrices, which exact RTRL cannot afford: set credit = 'snap1', "
+            "approximate, or 'tbptt'"
+        )
+    elif credit == "snap1" and core in RTRL_CORES:
+        remedy = f"on {core!r}, an element-wise cell, SnAp-1 is exact RTRL: set credit = 'rtrl'"
+    elif credit == "snap1":
+        remedy = f"needs policy.core to be {', '.join(SNAP1_CORES)}, not {core!r}; or set credit = 'tbptt'"
+    trained = SNAP1_CORES if credit == "snap1" else RTRL_CORES
+    require(credit == "tbptt" or core in trained, "credit", credit, remedy)
+
+
 def check_core(core: str, forget_bias: float, num_layers: int, rotation: RotationConfig) -> None:
     """Raises ConfigError for a setting that the core does not have."""
     require(
@@ -65,10 +85,10 @@ def check_core(core: str, forget_bias: float, num_layers: int, rotation: Rotatio
     )
     require(num_layers >= 1, "policy.num_layers", num_layers, "needs at least 1")
     require(
-        num_layers == 1 or core in RTRL_CORES,
+        num_layers == 1 or core != "none",
         "policy.num_layers",
         num_layers,
-        f"only {', '.join(RTRL_CORES)} stack; policy.core is {core!r}",
+        "there is no core to stack: policy.core is 'none'; leave it at 1",
     )
     standard = RotationConfig()
     for field in fields(rotation):

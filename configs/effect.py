@@ -29,7 +29,7 @@ def without_effect(config: Config) -> dict[str, str]:
         (policy.freeze_encoder, "encoder_lr_scale", "policy.freeze_encoder"),
         (policy.core == "none", "policy.hidden_size", "policy.core = 'none'"),
         (policy.load is not None, "policy.forget_bias", f"policy.load = {policy.load!r}"),
-        (config.credit != "rtrl", "diagnostics_interval", f"credit = {config.credit!r}"),
+        (not config.carries_traces, "diagnostics_interval", f"credit = {config.credit!r}"),
         (not rtrl.boundary, "rtrl.max_trace_norm", "rtrl.boundary = False"),
         (not used, "rtrl.history_rollouts", "neither rtrl.fresh_traces nor rtrl.staleness_interval"),
         (config.unroll_length == 1, "lambda_", "unroll_length = 1"),

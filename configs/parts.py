@@ -12,7 +12,7 @@ from configs.core import Core, RotationConfig, check_core, core_options
 from configs.error import require
 
 Encoder = Literal["auto", "none", "mlp", "shallow", "nature", "deep"]
-Credit = Literal["rtrl", "tbptt", "immediate"]
+Credit = Literal["rtrl", "tbptt", "immediate", "snap1"]
 RewardClipping = Literal["abs_one", "soft_asymmetric", "none"]
 Optimizer = Literal["rmsprop", "adam"]
 Runtime = Literal["ray", "inline"]
@@ -31,7 +31,8 @@ class PolicyConfig:
     hidden_size: int = 256
     """Units N of the core (unused by core `none`); of a core that rotates, pairs of numbers."""
     forget_bias: float = 0.0
-    """Added to the forget gate's bias at the start (the paper: 0)."""
+    """Added at the start to the bias of the gate that keeps: the forget gate, of `gru` the update gate (the
+    paper: 0)."""
     rotation: RotationConfig = field(default_factory=RotationConfig)
     num_layers: int = 1
     """Layers of the core. One is exact under RTRL; a stack carries an exact trace for each layer alone, and
@@ -82,10 +83,11 @@ class PolicyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RtrlConfig:
-    """How traces are carried under credit = "rtrl", and what is measured of them."""
+    """How traces are carried under credit = "rtrl" and "snap1", and what is measured of them."""
 
     boundary: bool = True
-    """False, a control: every unroll starts from zero traces, which leaves exactly TBPTT's gradient."""
+    """False, a control: every unroll starts from zero traces, which leaves exactly TBPTT's gradient (of
+    "snap1": SnAp-1's within the unroll)."""
     fresh_traces: bool = False
     """Recompute each stream's trace under the present weights from the last `history_rollouts` rollouts,
     instead of carrying it: no staleness, at several times the cost."""

@@ -14,7 +14,7 @@ import json
 import math
 from dataclasses import dataclass, field
 
-from configs.core import RTRL_CORES, Core, RotationConfig
+from configs.core import Core, RotationConfig, check_credit
 from configs.env import AtariConfig, DmlabConfig, EnvConfig, MemoryConfig, ProcgenConfig, VizdoomConfig
 from configs.error import ConfigError, require
 from configs.parts import (
@@ -99,8 +99,8 @@ class Config:
 
     credit: Credit = "rtrl"
     """`rtrl`: exact RTRL of the core; `tbptt`: credit is cut at the unroll boundary; `immediate`, a control:
-    credit of one step, no derivative through the state at all. Any core but `none` and `lstm` has all
-    three."""
+    credit of one step, no derivative through the state at all. `snap1`: SnAp-1, approximate RTRL, of `felstm`
+    (kernels/cells/felstm/README.md). An element-wise core has the first three, any core `tbptt`."""
     discounting: float = 0.99
     baseline_cost: float = 0.5
     entropy_cost: float = 0.01
@@ -199,16 +199,10 @@ class Config:
             self.momentum,
             "has no effect with optimizer = 'adam'; set it to 0",
         )
-        require(
-            self.credit == "tbptt" or self.policy.core in RTRL_CORES,
-            "credit",
-            self.credit,
-            f"needs policy.core to be one of {', '.join(RTRL_CORES)}, not {self.policy.core!r}; "
-            "or set credit = 'tbptt'",
-        )
+        check_credit(self.credit, self.policy.core)
         for (name, value), (_, default) in zip(leaves(self.rtrl), leaves(RtrlConfig()), strict=True):
             remedy = f"has no effect with credit = {self.credit!r}; leave it at {default!r}"
-            require(self.credit == "rtrl" or value == default, f"rtrl.{name}", value, remedy)
+            require(self.carries_traces or value == default, f"rtrl.{name}", value, remedy)
         require(
             self.credit == "tbptt" or not self.policy.freeze_core,
             "policy.freeze_core",
@@ -234,6 +228,11 @@ class Config:
     def steps_per_update(self) -> int:
         """Agent steps that one learner batch holds: T * B, dummy steps at episode ends included."""
         return self.unroll_length * self.batch_size
+
+    @property
+    def carries_traces(self) -> bool:
+        """Whether the learner keeps sensitivities from unroll to unroll."""
+        return self.credit in ("rtrl", "snap1")
 
     @property
     def num_workers(self) -> int:

@@ -39,7 +39,7 @@ class Learner:
         self.config = config
         with naming_sizes(config, policy, device):
             self.policy = policy.to(device).train()
-            self.rtrl = Rtrl(self.policy, config) if config.credit == "rtrl" else None
+            self.rtrl = Rtrl(self.policy, config) if config.carries_traces else None
         self.device = device
         self.updates = 0
         """Updates done; also the version of the weights."""

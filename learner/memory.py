@@ -47,7 +47,7 @@ def _sizes(config: Config, policy: Policy) -> str:
         f"  {weights:,} weights with gradients and moments, {_mib(16 * weights)}: lower policy.hidden_size = "
         f"{options.hidden_size} and policy.features = {options.features}, or choose a smaller policy.encoder",
     ]
-    if config.credit == "rtrl":
+    if config.carries_traces:
         row = sum(parameter.numel() for parameter in policy.core.recurrent_parameters())
         lines.append(
             f"  traces of {streams} streams (num_actors x env.num_envs), {_mib(4 * row)} each: "

@@ -18,7 +18,7 @@ class Core(nn.Module):
     """
 
     supports_rtrl = False
-    """Whether `initial_trace` gives a trace, and `unroll_immediate` is there."""
+    """Whether a trace makes its gradient that of RTRL (of one layer: exact); `unroll_immediate` is there."""
 
     def __init__(self, input_size: int, output_size: int) -> None:
         for name, size in (("input_size", input_size), ("hidden_size", output_size)):
@@ -33,7 +33,7 @@ class Core(nn.Module):
         raise NotImplementedError
 
     def initial_trace(self, batch: int, device: torch.device | str | None = None) -> Any:
-        """The trace of `batch` streams at the start of an episode; None for a core without RTRL."""
+        """The trace of `batch` streams at the start of an episode; None for a core that has TBPTT alone."""
         return None
 
     def step(self, x: Tensor, state: State, reset: Tensor) -> tuple[Tensor, State]:

@@ -26,6 +26,8 @@ class CellCore(Core):
         super().__init__(input_size, output_size)
         self.cell = cell
         self.num_units = num_units
+        self.trace_width = input_size
+        """Numbers that a row of a weight matrix reads, and so of a row of its trace."""
         for name in cell.gates:
             self.register_parameter(name, nn.Parameter(torch.empty(num_units, input_size)))
         for name in cell.vectors:
@@ -46,7 +48,7 @@ class CellCore(Core):
     def initial_trace(self, batch: int, device: torch.device | str | None = None) -> Trace:
         weight = self.get_parameter(self.cell.gates[0])
         device = weight.device if device is None else device
-        return Trace.zeros(self.cell, batch, self.num_units, self.input_size, device, weight.dtype)
+        return Trace.zeros(self.cell, batch, self.num_units, self.trace_width, device, weight.dtype)
 
     def recurrent_parameters(self) -> list[nn.Parameter]:
         return [self.get_parameter(name) for name in (*self.cell.gates, *self.cell.vectors)]
@@ -56,7 +58,7 @@ class CellCore(Core):
         given the gradient lam_0 [B, d N] of the state before it. A diagnostic: the unroll's backward forms it
         itself."""
         rows = lam_0.unflatten(1, (self.cell.d, self.num_units))
-        matrices = self.cell.whole(trace.matrices)[..., : self.input_size]
+        matrices = self.cell.whole(trace.matrices)[..., : self.trace_width]
         return [
             *torch.einsum("bin,bkind->knd", rows, matrices).unbind(0),
             *torch.einsum("bin,bvin->vn", rows, trace.vectors).unbind(0),

@@ -46,7 +46,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "policy.features": ("--policy.features 8", NO_ENCODER),
     "policy.hidden_size": ("--policy.hidden-size 8", f"{NO_CORE}"),
     "policy.forget_bias": ("--policy.forget-bias 2", "--policy.load x"),
-    "policy.num_layers": ("--policy.num-layers 2", "--policy.core lstm --credit tbptt"),
+    "policy.num_layers": ("--policy.num-layers 2", NO_CORE),
     **{
         f"policy.rotation.{name}": (
             f"--policy.rotation.{name.replace('_', '-')} {value}",

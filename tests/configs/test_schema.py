@@ -86,6 +86,10 @@ def _config(**changes: Any) -> Config:
         ({"seed": -1}, ["seed = -1"]),
         ({"momentum": 0.9, "optimizer": "adam"}, ["momentum = 0.9", "no effect"]),
         ({"policy": PolicyConfig(core="lstm")}, ["credit = 'rtrl'", "one of elstm, ", "tbptt"]),
+        ({"policy": PolicyConfig(core="felstm")}, ["credit = 'rtrl'", "credit = 'snap1', approximate"]),
+        ({"policy": PolicyConfig(core="felstm"), "credit": "immediate"}, ["credit = 'immediate'", "snap1"]),
+        ({"credit": "snap1"}, ["credit = 'snap1'", "SnAp-1 is exact RTRL: set credit = 'rtrl'"]),
+        ({"policy": PolicyConfig(core="gru"), "credit": "snap1"}, ["credit = 'snap1'", "felstm, not 'gru'"]),
     ],
 )
 def test_bad_value_names_field_value_and_remedy(changes: dict[str, Any], words: list[str]) -> None:

@@ -19,7 +19,7 @@ CHANGES: dict[str, list[Any]] = {
     "env.num_envs": [2],
     "policy.encoder": ["none"],
     "policy.features": [16],
-    "policy.core": ["lstm", "none"],
+    "policy.core": ["lstm", "gru", "felstm", "none"],
     "policy.hidden_size": [8],
     "policy.forget_bias": [2.0],
     "policy.rotation.activation": ["tanh"],
@@ -46,7 +46,7 @@ CHANGES: dict[str, list[Any]] = {
     "batch_size": [4, 12],
     "publish_interval": [2, 4],
     "max_policy_lag": [3],
-    "credit": ["tbptt", "immediate"],
+    "credit": ["tbptt", "immediate", "snap1"],
     "discounting": [0.5],
     "baseline_cost": [0.1],
     "entropy_cost": [0.1],
@@ -139,8 +139,10 @@ def _exact(config: Config, folder: Path, first: int, last: int) -> None:
 def test_resumed_equals_uninterrupted_to_the_bit_with(name: str, value: Any, tmp_path: Path) -> None:
     config = tiny()
     changes = WITH.get(name, {}) | {name: value}
-    if value == "lstm":
+    if value in ("lstm", "gru", "felstm"):
         del changes["policy.forget_bias"]
+    if value == "snap1":
+        changes["policy.core"] = "felstm"
     config = _with(config, **changes)
     assert config != tiny()
     _exact(config, tmp_path, N, 2 * N)

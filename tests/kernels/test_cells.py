@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kernels.cells import RTRL_CORES, Core, make_core
+from kernels.cells import RTRL_CORES, SNAP1_CORES, Core, make_core
 from kernels.cells.elstm.core import ELSTM
-from kernels.cells.lstm import LSTM
 from kernels.cells.none import Identity
 from kernels.cells.recurrent import CellCore
+from kernels.cells.torch_rnn import TorchRNN
 
-NAMES = ["none", "lstm", *RTRL_CORES]
+TBPTT_CORES = ["lstm", "gru"]
+NAMES = ["none", *TBPTT_CORES, *RTRL_CORES, *SNAP1_CORES]
+LAYERED = [*((name, 1) for name in NAMES), *((name, 3) for name in NAMES if name != "none")]
 T, B, D, N = 9, 4, 5, 6
 
 
@@ -21,8 +23,8 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def make(name: str) -> Core:
-    return make_core(name, D, N).double()
+def make(name: str, num_layers: int = 1) -> Core:
+    return make_core(name, D, N, num_layers).double()
 
 
 def random_state(core: Core) -> tuple[Tensor, ...]:
@@ -36,9 +38,9 @@ def random_chunk() -> tuple[Tensor, Tensor]:
     return torch.randn(T, B, D, dtype=torch.float64), reset
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_acting_step_by_step_equals_the_unroll(name):
-    core, (x, reset) = make(name), random_chunk()
+@pytest.mark.parametrize(("name", "layers"), LAYERED)
+def test_acting_step_by_step_equals_the_unroll(name, layers):
+    core, (x, reset) = make(name, layers), random_chunk()
     start = random_state(core)
     with torch.no_grad():
         h, final, _ = core.unroll(x, start, reset, core.initial_trace(B))
@@ -50,9 +52,9 @@ def test_acting_step_by_step_equals_the_unroll(name):
     torch.testing.assert_close(state, final, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_unroll_may_be_cut_anywhere(name):
-    core, (x, reset) = make(name), random_chunk()
+@pytest.mark.parametrize(("name", "layers"), LAYERED)
+def test_an_unroll_may_be_cut_anywhere(name, layers):
+    core, (x, reset) = make(name, layers), random_chunk()
     start, trace = random_state(core), core.initial_trace(B)
     h, final, final_trace = core.unroll(x, start, reset, trace)
     h_a, state, trace = core.unroll(x[:4], start, reset[:4], trace)
@@ -73,7 +75,8 @@ def test_sizes_dtypes_and_initial_values(name):
     assert len(state) == {"none": 0, "lstm": 2}.get(name, 1)
     assert [s.device.type for s in core.initial_state(B, device="meta")] == ["meta"] * len(state)
     trace = core.initial_trace(B)
-    assert (trace is None) == (not core.supports_rtrl) == (name in ("none", "lstm"))
+    assert (trace is None) == (name in ("none", *TBPTT_CORES))
+    assert core.supports_rtrl == (name in RTRL_CORES)
     if isinstance(core, CellCore):
         stored = 1 if name in ("linear_rtu", "lru") else len(core.cell.gates)
         assert trace.matrices.shape == (B, stored, d, N, 16) and not trace.matrices.any()
@@ -82,7 +85,7 @@ def test_sizes_dtypes_and_initial_values(name):
         assert core.initial_trace(B, device="meta").vectors.device.type == "meta"
 
 
-@pytest.mark.parametrize("name", ["lstm", *RTRL_CORES])
+@pytest.mark.parametrize("name", NAMES[1:])
 def test_a_reset_forgets(name):
     core, (x, reset) = make(name), random_chunk()
     reset[4] = True
@@ -94,27 +97,42 @@ def test_a_reset_forgets(name):
 
 @pytest.mark.parametrize("resets", ["some", "none", "all"])
 @pytest.mark.parametrize("backend", ["stretches", "packed", "steps", "auto"])
-def test_lstm_equals_torchs_cell_with_states_zeroed_by_hand(backend, resets):
-    core, (x, reset) = make("lstm"), random_chunk()
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("name", TBPTT_CORES)
+def test_torchs_cells_with_states_zeroed_by_hand(name, layers, backend, resets):
+    core, (x, reset) = make(name, layers), random_chunk()
     if resets != "some":
         reset.fill_(resets == "all")
     x.requires_grad_()
-    assert isinstance(core, LSTM)
-    cell = nn.LSTMCell(D, N).double()
-    cell.load_state_dict({name.removesuffix("_l0"): value for name, value in core.lstm.state_dict().items()})
-    h, c = start = random_state(core)
+    assert isinstance(core, TorchRNN)
+    cells: list[nn.RNNCellBase] = []
+    for i in range(layers):
+        cells.append({"lstm": nn.LSTMCell, "gru": nn.GRUCell}[name](D if i == 0 else N, N).double())
+        names = [n for n in core.rnn.state_dict() if n.endswith(f"_l{i}")]
+        cells[i].load_state_dict({n.removesuffix(f"_l{i}"): core.rnn.state_dict()[n] for n in names})
+    start = random_state(core)
+    state = list(start)
     expected = []
     for t in range(T):
-        h, c = h.clone(), c.clone()
-        h[reset[t]], c[reset[t]] = 0, 0
-        h, c = cell(x[t], (h, c))
-        expected.append(h)
-    outputs, state, _ = core.unroll(x, start, reset, backend=backend)
+        output = x[t]
+        for i, cell in enumerate(cells):
+            h, *c = (s.clone() for s in state[i::layers])
+            for s in (h, *c):
+                s[reset[t]] = 0
+            after = cell(output, (h, *c) if c else h)
+            state[i::layers] = after if c else (after,)
+            output = state[i]
+        expected.append(output)
+    outputs, final, _ = core.unroll(x, start, reset, backend=backend)
     torch.testing.assert_close(outputs, torch.stack(expected), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(state, (h, c), rtol=1e-12, atol=1e-12)
-    ours = torch.autograd.grad(outputs.square().sum() + state[1].sum(), [x, *core.parameters()])
-    theirs = torch.autograd.grad(torch.stack(expected).square().sum() + c.sum(), [x, *cell.parameters()])
-    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(final, tuple(state), rtol=1e-12, atol=1e-12)
+    theirs = [p for cell in cells for p in cell.parameters()]
+    loss, truth = (
+        h.square().sum() + last.sum()
+        for h, last in ((outputs, final[-1]), (torch.stack(expected), state[-1]))
+    )
+    ours = torch.autograd.grad(loss, [x, *core.parameters()])
+    torch.testing.assert_close(ours, torch.autograd.grad(truth, [x, *theirs]), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
@@ -148,16 +166,20 @@ def test_elstm_starts_as_the_paper_says():
 def test_parameter_names_stay():
     gates = {"W_z", "W_f", "w_z", "w_f", "b_z", "b_f", "output_gate.weight", "output_gate.bias"}
     assert set(make("elstm").state_dict()) == gates
-    assert set(make("lstm").state_dict()) == {
-        f"lstm.{kind}_{gate}_l0" for kind in ("weight", "bias") for gate in ("ih", "hh")
-    }
+    for name in TBPTT_CORES:
+        assert set(make(name, 2).state_dict()) == {
+            f"{name}.{kind}_{gate}_l{i}"
+            for kind in ("weight", "bias")
+            for gate in ("ih", "hh")
+            for i in range(2)
+        }
     assert not make("none").state_dict()
 
 
-@pytest.mark.parametrize("name", ["none", "lstm"])
+@pytest.mark.parametrize("name", ["none", *TBPTT_CORES])
 def test_a_trace_that_cannot_take_effect_is_refused(name):
     core, (x, reset) = make(name), random_chunk()
-    with pytest.raises(ValueError, match=r"^trace was given, but (LSTM|Identity) is trained by TBPTT"):
+    with pytest.raises(ValueError, match=r"^trace was given, but (LSTM|GRU|Identity) is trained by TBPTT"):
         core.unroll(x, random_state(core), reset, make("elstm").initial_trace(B))
 
 
@@ -169,31 +191,46 @@ def test_a_backend_that_the_core_does_not_have_is_refused(name):
 
 
 def test_make_core_refuses_what_it_cannot_do():
-    with pytest.raises(ValueError, match=r"^core = 'gru': choose one of"):
-        make_core("gru", D, N)
+    with pytest.raises(ValueError, match=r"^core = 'rnn': choose one of"):
+        make_core("rnn", D, N)
     with pytest.raises(TypeError, match="forget_bias"):
         make_core("rtu", D, N, forget_bias=1.0)
-    with pytest.raises(ValueError, match=r"^num_layers = 2: only elstm, .* stack, not 'lstm'"):
-        make_core("lstm", D, N, num_layers=2)
+    with pytest.raises(ValueError, match=r"^num_layers = 2: without a core there is nothing to stack"):
+        make_core("none", D, N, num_layers=2)
     with pytest.raises(ValueError, match=r"^input_size = 0"):
         Identity(0)
     with pytest.raises(ValueError, match=r"^hidden_size = 0"):
         make_core("elstm", D, 0)
 
 
-def test_lstm_names_shapes_that_do_not_fit():
-    core, (x, reset) = make("lstm"), random_chunk()
+@pytest.mark.parametrize("name", TBPTT_CORES)
+def test_shapes_that_do_not_fit_are_named(name):
+    core, (x, reset) = make(name), random_chunk()
     with pytest.raises(ValueError, match=r"expected \[T, B, D\] and \[T, B\]"):
         core.unroll(x, random_state(core), reset[:-1])
 
 
-def test_forget_bias_of_the_lstm_goes_to_the_forget_gate_alone() -> None:
+@pytest.mark.parametrize(("name", "gates"), [("lstm", 4), ("gru", 3)])
+def test_the_forget_bias_goes_to_the_gate_that_keeps_alone(name: str, gates: int) -> None:
     torch.manual_seed(1)
-    plain = make_core("lstm", 3, 4)
+    plain = make_core(name, 3, 4, num_layers=2)
     torch.manual_seed(1)
-    biased = make_core("lstm", 3, 4, forget_bias=2.0)
-    change = biased.get_parameter("lstm.bias_ih_l0") - plain.get_parameter("lstm.bias_ih_l0")
-    torch.testing.assert_close(change, torch.tensor([0.0] * 4 + [2.0] * 4 + [0.0] * 8))
+    biased = make_core(name, 3, 4, num_layers=2, forget_bias=2.0)
+    for key, value in biased.state_dict().items():
+        change = value - plain.state_dict()[key]
+        kept = "bias_ih" in key
+        assert not change.any() or kept
+        if kept:
+            expected = torch.tensor([0.0] * 4 + [2.0] * 4 + [0.0] * 4 * (gates - 2))
+            torch.testing.assert_close(change, expected)
+
+
+def test_a_gru_with_a_large_forget_bias_keeps_its_state() -> None:
+    core = make_core("gru", 3, 4, forget_bias=50.0)
+    (state,) = core.initial_state(2)
+    with torch.no_grad():
+        after, _ = core.step(torch.randn(2, 3), (state + 0.5,), torch.zeros(2, dtype=torch.bool))
+    torch.testing.assert_close(after, state + 0.5)
 
 
 @pytest.mark.parametrize("name", ["rtu", "linear_rtu", "lru", "block_diagonal"])

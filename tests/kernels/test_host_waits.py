@@ -1,4 +1,4 @@
-"""Who waits for the GPU: the Triton path never does, the packed LSTM once.
+"""Who waits for the GPU: the Triton path never does, a packed LSTM or GRU once.
 
 Without a GPU the code around the Triton launches runs on meta tensors, which have shapes and no numbers:
 whatever asks for a number, as a host that waits does, is an error. The launches are noted, not run.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kernels.cells.lstm import LSTM, _cut
+from kernels.cells.torch_rnn import GRU, LSTM, _cut
 from kernels.rtrl import triton as rtrl_triton
 from kernels.rtrl.cell import CELLS
 from kernels.rtrl.trace import Trace
@@ -113,8 +113,9 @@ def test_cutting_a_chunk_at_its_resets_takes_as_many_calls_at_any_length_and_wit
     assert len(counts) == 1 and counts.pop() > 10
 
 
-def test_the_lstm_step_by_step_asks_the_gpu_nothing_and_the_others_where_the_resets_are():
-    core = LSTM(D, N).to("meta")
+@pytest.mark.parametrize("kind", [LSTM, GRU])
+def test_stepping_torchs_cells_asks_the_gpu_nothing_and_the_other_ways_where_the_resets_are(kind):
+    core = kind(D, N).to("meta")
     arguments = meta(5, B, D), core.initial_state(B), meta(5, B, dtype=torch.bool)
     h, _, _ = core.unroll(*arguments, backend="steps")
     assert h.is_meta and h.shape == (5, B, N)
@@ -125,8 +126,9 @@ def test_the_lstm_step_by_step_asks_the_gpu_nothing_and_the_others_where_the_res
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(("T", "share"), [(5, 0.3), (100, 0.0), (100, 0.05)])
-def test_the_packed_lstm_waits_for_the_gpu_once(T, share):
-    core = LSTM(D, N).cuda()
+@pytest.mark.parametrize("kind", [LSTM, GRU])
+def test_a_packed_module_of_torch_waits_for_the_gpu_once(kind, T, share):
+    core = kind(D, N).cuda()
     x = torch.randn(T, B, D, device="cuda", requires_grad=True)
     reset, state = (torch.rand(T, B) < share).cuda(), core.initial_state(B)
 

@@ -96,7 +96,10 @@ def test_a_reset_within_the_chunk_ends_what_came_before_for_the_trace(backend: s
 
 @pytest.mark.parametrize(
     ("name", "backend"),
-    [("elstm", "auto"), ("lstm", "stretches"), ("lstm", "packed"), ("lstm", "steps")],
+    [
+        ("elstm", "auto"),
+        *((name, way) for name in ("lstm", "gru") for way in ("stretches", "packed", "steps")),
+    ],
 )
 def test_a_reset_erases_a_state_that_is_not_finite(name: str, backend: str) -> None:
     core = make_core(name, 3, 4)  # type: ignore[arg-type]

@@ -207,7 +207,7 @@ MUTANTS = [
         ("a row may be named twice", "len(set(values)) < len(values)", "len(set(values)) > len(values)"),
     ),
     *in_file(
-        "kernels/cells/lstm.py",
+        "kernels/cells/torch_rnn.py",
         "kernels/test_cells.py",
         (
             "a packed piece forgets without a reset",
@@ -216,8 +216,23 @@ MUTANTS = [
         ),
         (
             "the stepped cell's memory lives through a reset",
-            "zero_at(reset_t, c)), *weights",
-            "c), *weights",
+            "[zero_at(reset_t, s) for s in layer]",
+            "[zero_at(reset_t, layer[0]), *layer[1:]]",
+        ),
+    ),
+    *in_file(
+        "kernels/cells/felstm/core.py",
+        "kernels/rtrl/test_snap1.py",
+        ("a unit's own entry counts twice", "return R - torch.diag(R.diagonal())", "return R"),
+        (
+            "the boundary term forgets a unit's own entry",
+            "_off_diagonal(M[:, D:]) + torch.diag(own)",
+            "_off_diagonal(M[:, D:])",
+        ),
+        (
+            "the other units' states are taken as before a reset",
+            "before = zero_at(reset, torch.cat([h_0[None], c[:-1, :, 0]]))",
+            "before = torch.cat([h_0[None], c[:-1, :, 0]])",
         ),
     ),
 ]

@@ -50,7 +50,7 @@ def _inputs(spec: EnvSpec) -> tuple[torch.Tensor, ...]:
 
 
 CASES = [
-    *((VECTOR, encoder, core) for encoder in ("none", "mlp") for core in ("none", "lstm", "elstm")),
+    *((VECTOR, encoder, core) for encoder in ("none", "mlp") for core in ("none", "lstm", "gru", "elstm")),
     *((IMAGE, encoder, "elstm") for encoder in ("shallow", "nature", "deep")),
     (SMALL, "deep", "lstm"),
 ]
@@ -76,7 +76,7 @@ def test_stepping_equals_unrolling(spec: EnvSpec, encoder: str, core: str, previ
     assert not unroll.next_baseline.requires_grad and unroll.baseline.requires_grad
 
 
-@pytest.mark.parametrize("core", ["lstm", "elstm"])
+@pytest.mark.parametrize("core", ["lstm", "gru", "elstm"])
 def test_a_reset_forgets_the_state_and_the_previous_action(core: str) -> None:
     policy = _policy(VECTOR, core=core, previous_action=True)
     observation, reward, _, action = _inputs(VECTOR)

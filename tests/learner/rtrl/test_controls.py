@@ -81,7 +81,7 @@ def test_immediate_credit_is_the_derivative_of_one_step() -> None:
     assert not torch.equal(_weights(learner)["core.W_z"], _weights(exact)["core.W_z"])
 
 
-@pytest.mark.parametrize("core", ["elstm", "lstm"])
+@pytest.mark.parametrize("core", ["elstm", "lstm", "gru"])
 def test_a_frozen_core_stays_while_the_rest_learns(core: str) -> None:
     policy = PolicyConfig(encoder="none", core=core, hidden_size=5, freeze_core=True)
     learner = _learner(credit="tbptt", policy=policy)
@@ -154,7 +154,10 @@ def test_bounding_traces_is_counted_and_changes_nothing_below_the_bound() -> Non
             "policy.freeze_core = True: a frozen core needs no credit",
         ),
         ({"credit": "immediate", "policy": PolicyConfig(core="lstm")}, "credit = 'immediate'"),
-        ({"credit": "tbptt", "policy": None, "core": "lstm", "num_layers": 2}, "policy.num_layers = 2: only"),
+        (
+            {"credit": "tbptt", "policy": None, "core": "none", "num_layers": 2},
+            "policy.num_layers = 2: there is no core",
+        ),
         ({"publish_interval": 0}, "publish_interval = 0"),
     ],
 )
