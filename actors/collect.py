@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.frame_stack import oldest_first
 from actors.inference import Inference, LocalInference
 from actors.policy import Policy
 from actors.rollout import EpisodeStats, Rollout, map_observation, observation_parts
@@ -26,11 +27,30 @@ from actors.weights import WeightSource
 from configs.schema import Config
 from envs.guard import close_env, env_code
 from envs.make import make_vec
-from envs.spec import Observation, Resumable, VecEnv, check_observation, check_step
+from envs.spec import EnvSpec, Observation, Resumable, VecEnv, check_observation, check_step
 
 
 def _keep(t: int, kept: NDArray[Any], seen: NDArray[Any]) -> None:
     kept[t] = seen
+
+
+class _Seen:
+    """The observations of one rollout as the wire carries them."""
+
+    def __init__(self, spec: EnvSpec, T: int, first: Observation) -> None:
+        self._frames = spec.frames_stacked
+        if self._frames == 1:
+            self.kept = map_observation(lambda part: np.empty((T + 1, *part.shape), part.dtype), first)
+            return
+        older = oldest_first(first, self._frames)[:-1]
+        self.kept = np.empty((len(older) + T + 1, *older.shape[1:]), first.dtype)
+        self.kept[: len(older)] = older
+
+    def keep(self, t: int, observation: Observation) -> None:
+        if self._frames == 1:
+            map_observation(partial(_keep, t), self.kept, observation)
+        else:
+            self.kept[self._frames - 1 + t] = oldest_first(observation, self._frames)[-1]
 
 
 class Collector:
@@ -67,6 +87,7 @@ class Collector:
         self._terminated = np.zeros(slots, np.bool_)
         self._truncated = np.zeros(slots, np.bool_)
         self._reset = np.ones(slots, np.bool_)
+        self._game_over = np.zeros(slots, np.bool_)
         self._previous_action = inference.initial_action(slots)
         self._state = inference.initial_state(slots)
         self._return = np.zeros(slots, np.float64)
@@ -77,17 +98,15 @@ class Collector:
         T, E = self._unroll_length, self._env.num_envs
         spec = self._env.spec
         self._inference.refresh()
-        observation = map_observation(
-            lambda shape, dtype: np.empty((T + 1, E, *shape), dtype),
-            spec.observation_shape,
-            spec.observation_dtype,
-        )
+        seen = _Seen(spec, T, self._observation)
         arrivals = {
             "reward": np.empty((T + 1, E), np.float32),
             "terminated": np.empty((T + 1, E), np.bool_),
             "truncated": np.empty((T + 1, E), np.bool_),
             "reset": np.empty((T + 1, E), np.bool_),
         }
+        if spec.frames_stacked > 1:
+            arrivals["game_over"] = np.empty((T + 1, E), np.bool_)
         action: list[NDArray[Any]] = []
         logits: list[NDArray[np.float32]] = []
         previous_action = self._previous_action.copy()
@@ -95,7 +114,7 @@ class Collector:
         versions: list[int] = []
         episodes: list[EpisodeStats] = []
         for t in range(T + 1):
-            map_observation(partial(_keep, t), observation, self._observation)
+            seen.keep(t, self._observation)
             for name, array in arrivals.items():
                 array[t] = getattr(self, f"_{name}")
             if t == T:
@@ -110,7 +129,7 @@ class Collector:
             self._advance(decision.env_action, episodes)
             heartbeat()
         rollout = Rollout(
-            observation=observation,
+            observation=seen.kept,
             **arrivals,
             action=np.stack(action),
             behaviour_logits=np.stack(logits),
@@ -152,6 +171,7 @@ class Collector:
         self._length[step.game_over] = 0
         self._observation, self._reward = step.observation, step.reward
         self._terminated, self._truncated = step.terminated, step.truncated
+        self._game_over = step.game_over
 
     def close(self) -> None:
         close_env(self._env.spec.id, self._env)
@@ -160,6 +180,11 @@ class Collector:
 
     _ARRAYS = ("reward", "terminated", "truncated", "reset", "previous_action")
     _BOOKS = ("return", "length")
+
+    @property
+    def _kept(self) -> tuple[str, ...]:
+        stacked = ("game_over",) if self._env.spec.frames_stacked > 1 else ()
+        return self._ARRAYS + self._BOOKS + stacked
 
     @property
     def resumable(self) -> bool:
@@ -171,7 +196,7 @@ class Collector:
             raise ValueError(f"{self._env.spec.id} cannot write down its state")
         with env_code(self._env.spec.id, "state_dict()"):
             state = {f"env/{name}": array for name, array in self._env.state_dict().items()}
-        state |= {name: getattr(self, f"_{name}") for name in self._ARRAYS + self._BOOKS}
+        state |= {name: getattr(self, f"_{name}") for name in self._kept}
         state |= dict(observation_parts(self._observation))
         state |= {f"state/{i}": array for i, array in enumerate(self._state)}
         identity = np.array([self._incarnation, self._sequence_number], np.int64)
@@ -183,7 +208,7 @@ class Collector:
             raise ValueError(f"{self._env.spec.id} cannot take up a written state")
         with env_code(self._env.spec.id, "load_state_dict()"):
             self._env.load_state_dict({n[4:]: a for n, a in state.items() if n.startswith("env/")})
-        for name in self._ARRAYS + self._BOOKS:
+        for name in self._kept:
             setattr(self, f"_{name}", np.array(state[name]))
         labels = iter([label for label, _ in observation_parts(self._observation)])
         self._observation = map_observation(lambda _: np.array(state[next(labels)]), self._observation)

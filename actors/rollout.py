@@ -53,7 +53,8 @@ class Rollout:
     """T steps of the E streams of one actor."""
 
     observation: Observation
-    """[T+1, E, ...] as `EnvSpec` says; x_T is again x_0 of the stream's next rollout."""
+    """[T+1, E, ...] as `EnvSpec` says; x_T is again x_0 of the stream's next rollout. Where that stacks S
+    frames, each frame once, [S-1 + T+1, E, c, H, W]: actors/frame_stack.py."""
     reward: NDArray[np.float32]
     """[T+1, E] came with observation t; raw, never clipped on the wire."""
     terminated: NDArray[np.bool_]
@@ -80,6 +81,9 @@ class Rollout:
     """Oldest weights used while acting."""
     policy_version_max: int
     """Newest weights used while acting."""
+    game_over: NDArray[np.bool_] | None = None
+    """[T+1, E] a whole game ended on arriving at observation t: the next one begins a new stack. None where
+    frames are not stacked."""
     episodes: list[EpisodeStats] = field(default_factory=list)
     """Games that ended in this rollout."""
     finished_at: float = field(default_factory=time.time)
@@ -108,6 +112,8 @@ class Rollout:
             "reset": ((T + 1, E), "bool"),
             "previous_action": ((E, *each), kind),
         }
+        if self.game_over is not None:
+            expected["game_over"] = ((T + 1, E), "bool")
         for name, (shape, dtype) in expected.items():
             array = getattr(self, name)
             if array.shape != shape or array.dtype != np.dtype(dtype):
@@ -117,7 +123,8 @@ class Rollout:
         parts = dict(observation_parts(self.observation))
         for name, array in (*parts.items(), ("behaviour_logits", self.behaviour_logits)):
             length = T if name == "behaviour_logits" else T + 1
-            if array.shape[:2] != (length, E):
+            older = max(0, len(array) - length) if name in parts and self.game_over is not None else 0
+            if array.shape[:2] != (length + older, E):
                 raise ValueError(
                     f"rollout.{name} has leading shape {list(array.shape[:2])}, expected {[length, E]}"
                 )

@@ -55,7 +55,9 @@ class EnvSpec:
     frames_per_step: int = 1
     """Emulator frames of one agent step (the action repeat)."""
     frames_stacked: int = 1
-    """Observations over time that the channels of an image hold, the newest in the last of them."""
+    """Frames S that the channels of an image hold, the newest in the last of them: those of the last S steps,
+    zeros before a game's first. More than 1 only where the image is the whole observation: then the wire
+    carries each frame once, and what was stacked by another rule would not come out again."""
     levels: tuple[str, ...] = ()
     """The level that each slot plays, one name a slot."""
     action_names: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from actors.frame_stack import stack_frames
 from actors.rollout import EpisodeStats, Rollout, map_observation, observation_parts
 from configs.schema import Config
 from learner.records.timing import Stopwatch
@@ -74,6 +75,7 @@ class Batcher:
         """Rollouts refused because their weights were too old; their streams' traces start anew."""
         self._waiting: deque[Rollout] = deque()
         self._staging: dict[str, Tensor] = {}
+        self._stacked: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -120,7 +122,16 @@ class Batcher:
         )
         columns = {
             name: self._join(name, [getattr(r, name) for r in rollouts], axis=1)
-            for name in ("reward", "terminated", "truncated", "reset", "action", "behaviour_logits")
+            for name in (
+                "reward",
+                "terminated",
+                "truncated",
+                "reset",
+                "action",
+                "behaviour_logits",
+                "game_over",
+            )
+            if getattr(rollouts[0], name) is not None
         }
         columns["previous_action"] = self._join("previous_action", previous, axis=1)
         initial_state = [
@@ -128,8 +139,13 @@ class Batcher:
             for i in range(len(rollouts[0].initial_state))
         ]
         copying = Stopwatch(self._device)  # all is joined: from here on it only travels
+        seen = map_observation(self._to_device, observation)
+        if "game_over" in columns:
+            seen = self._stacked = stack_frames(
+                seen, self._to_device(columns.pop("game_over")), self._stacked
+            )
         batch = Batch(
-            observation=map_observation(self._to_device, observation),
+            observation=seen,
             **{name: self._to_device(tensor) for name, tensor in columns.items()},
             initial_state=tuple(self._to_device(tensor) for tensor in initial_state),
             streams=[

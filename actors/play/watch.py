@@ -43,12 +43,14 @@ class Moment:
 
 
 class _Remembering(LocalInference):
-    """Keeps the last decision, of which a rollout holds no value."""
+    """Keeps what a rollout does not hold: the last decision's value, and the whole stack it was taken on."""
 
+    seen: Observation
     last: Decision
 
-    def step(self, *inputs: Any, **named: Any) -> Decision:
-        self.last = super().step(*inputs, **named)
+    def step(self, observation: Observation, *inputs: Any, **named: Any) -> Decision:
+        self.seen = observation
+        self.last = super().step(observation, *inputs, **named)
         return self.last
 
 
@@ -76,7 +78,7 @@ def watch(
                 yield Moment(
                     game=game,
                     step=step,
-                    observation=map_observation(lambda part: part[0, 0], rollout.observation),
+                    observation=map_observation(lambda part: part[0], inference.seen),
                     picture=picture,
                     episodic_return=episodic_return,
                     value=None if over else float(inference.last.value[0]),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from actors.collect import Collector
+from actors.frame_stack import observations
 from actors.inference import LocalInference
 from actors.play.evaluate import EVALUATION_SEED
 from actors.policy import Policy
@@ -75,7 +76,7 @@ def decay_of(policy: Policy, rollout: Rollout) -> list[NDArray[np.float64]]:
     action = np.concatenate([rollout.previous_action[None], rollout.action])[:T]
     reset = torch.from_numpy(rollout.reset[:T])
     x = policy.core_input(
-        map_observation(lambda part: torch.from_numpy(part[:T]), rollout.observation),
+        map_observation(lambda part: part[:T], observations(rollout)),
         torch.from_numpy(rollout.reward[:T]),
         reset,
         torch.from_numpy(action),

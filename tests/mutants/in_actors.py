@@ -49,6 +49,23 @@ MUTANTS = [
         ),
     ),
     *in_file(
+        "actors/frame_stack.py",
+        "actors/test_frame_stack.py",
+        ("a stack shows frames of the game before", "frame = frame.masked_fill", "_ = frame.masked_fill"),
+        (
+            "a new game blanks one frame more",
+            "[age:] |= game_over[:-age]",
+            "[age - 1 :] |= game_over[: 1 - age or None]",
+        ),
+        ("only the last step's end is looked at", "of_earlier_game[age:] |=", "of_earlier_game[age:] ="),
+        ("the newest frame is the first", "(S - 1 - age) * c : (S - age) * c", "age * c : (age + 1) * c"),
+        (
+            "colours and frames change places",
+            "stack.reshape(E, frames, channels // frames, *size), 1",
+            "stack.reshape(E, channels // frames, frames, *size), 2",
+        ),
+    ),
+    *in_file(
         "actors/inference.py",
         "actors/play/test_evaluate.py actors/test_inference.py",
         ("greedy samples, sampling is greedy", "if self._greedy:", "if not self._greedy:"),
