@@ -69,7 +69,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "envs": ("envs", "configs", "numpy", *ENV_PACKAGES),
 }
 # What the learner may import of acting: no process, no environment.
-LEAVES_OF_ACTORS = ("distributions", "output", "rollout", "policy", "weights")
+LEAVES_OF_ACTORS = ("distributions", "frame_stack", "output", "rollout", "policy", "weights")
 TYPE_CHECKING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 
