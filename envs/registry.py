@@ -85,6 +85,7 @@ SUITES: tuple[Suite, ...] = (
         name="memory/trace_conditioning",
         prefix="memory/trace_conditioning",
         module="envs.suites.memory.trace_conditioning",
+        steps_together=True,  # its episodes are all of one length
         fields=frozenset(
             {
                 "memory.interval_min",

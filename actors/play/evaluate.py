@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from actors.inference import LocalInference
 from actors.play.evaluation import Evaluation
 from actors.play.games import Games
+from actors.play.prediction import ReturnError
 from actors.policy import Policy
 from actors.rollout import EpisodeStats
 from actors.weights import WeightSource
@@ -79,6 +80,7 @@ class Playing:
         self._config, self._policy, self._seed = config, policy, seed
         self._env = evaluated_env(config)
         self._protocol: dict[str, object] = {}
+        self._errors: list[ReturnError] = []
         self._rounds = self._plan()
         self._before: list[Games] = []
         self._games = next(self._rounds)
@@ -105,12 +107,16 @@ class Playing:
                 "frames_per_step": spec.frames_per_step,
             }
             options = self._config.eval
+            if self._config.reward_clipping == "none":  # else the values are of other rewards than these
+                scale = self._config.reward_scale
+                self._errors.append(ReturnError(len(share), self._config.discounting, scale))
             yield Games(
                 envs,
                 LocalInference(self._policy, None, seed=self._seed + turn, greedy=options.greedy),
                 share.tolist(),
                 seed=self._seed + turn,
                 max_steps=options.max_episode_steps,
+                error=self._errors[-1] if self._errors else None,
             )
 
     @property
@@ -134,6 +140,11 @@ class Playing:
     @property
     def progress(self) -> str:
         return f"{self.played} of {self._config.eval.episodes} games, {self.steps:,} steps"
+
+    @property
+    def _return_error(self) -> float | None:
+        steps = sum(error.steps for error in self._errors)
+        return sum(error.total for error in self._errors) / steps if steps else None
 
     def step(self) -> bool:
         """One step of every slot that owes a game; False when all games are played."""
@@ -160,6 +171,7 @@ class Playing:
             cut=sum(games.cut for games in self._all),
             unplayed=sum(games.unplayed for games in self._all),
             idle=sum(games.idle for games in self._all),
+            return_error=self._return_error,
         )
 
     def close(self) -> None:

@@ -32,6 +32,9 @@ class Evaluation:
     """Games that did not begin since one before them was cut off."""
     idle: int = 0
     """Games that went on for `IDLE_STEPS` or longer without any reward."""
+    return_error: float | None = None
+    """Mean squared return error of the values (actors/play/prediction.py), in squared reward; None where the
+    learner clips rewards, or no return is known to its end."""
 
     @property
     def returns(self) -> list[float]:
@@ -85,6 +88,8 @@ class Evaluation:
             lines += [f"{level}: return {value:.2f}" for level, value in self.level_returns.items()]
         lines += [f"{self.score_suite} {level}: {score:.1f} %" for level, score in self.scores.items()]
         lines += [f"{self.score_suite} {name}: {value:.1f} %" for name, value in self.aggregates.items()]
+        if self.return_error is not None:
+            lines.append(f"values: mean squared return error {self.return_error:.4g}")
         settings = ", ".join(f"{name} {value}" for name, value in self.protocol.items() if name != "env_id")
         lines.append(
             f"protocol: levels {self.levels}, seed {self.seed}, {settings}; raw returns of whole games"
@@ -127,4 +132,5 @@ class Evaluation:
             "games_cut": self.cut,
             "games_unplayed": self.unplayed,
             "games_idle": self.idle,
+            "return_error": self.return_error,
         }

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.inference import Inference
+from actors.play.prediction import ReturnError
 from actors.rollout import EpisodeStats, map_observation
 from envs.spec import Observation, VecEnv, VecStep
 from envs.suites.streams import distinct_seeds
@@ -34,9 +35,12 @@ class Games:
         *,
         seed: int,
         max_steps: int,
+        error: ReturnError | None = None,
     ) -> None:
         """`quota`: games of each slot, at least one; slots are counted through all envs. `max_steps`: agent
-        steps after which a game is cut off; its slot then plays no other."""
+        steps after which a game is cut off; its slot then plays no other. `error`: where the values are
+        compared with the returns of these games."""
+        self._error = error
         self._envs, self._inference, self._max_steps = list(envs), inference, max_steps
         self._levels = [level for env in envs for level in env.spec.levels or (env.spec.id,) * env.num_envs]
         self._quota = np.array(quota, np.int64)
@@ -86,7 +90,12 @@ class Games:
         self._reward = np.concatenate([step.reward for step in steps])
         truncated = np.concatenate([step.truncated for step in steps])
         over = np.concatenate([step.game_over for step in steps])
-        ended = np.concatenate([step.terminated for step in steps]) | truncated
+        terminated = np.concatenate([step.terminated for step in steps])
+        ended = terminated | truncated
+        owing = np.flatnonzero(~self._ended & (self._quota[self._slot] > 0))
+        if self._error is not None:
+            slots = self._slot[owing].tolist()
+            self._error.add(slots, decision.value[owing].tolist(), self._reward[owing].tolist())
         self._reset = self._ended
         self._ended = ended
         # The step that only starts a new game is no decision, so it does not count.
@@ -96,6 +105,9 @@ class Games:
         self._longest_idle = np.maximum(self._longest_idle, self._since_reward)
         self.steps += len(self._slot)
         too_long = ~over & (self._length >= self._max_steps)
+        if self._error is not None:
+            for index in owing[(ended | too_long)[owing]].tolist():
+                self._error.end(int(self._slot[index]), bool(terminated[index]))
         for index in np.flatnonzero(over | too_long).tolist():
             self._end(index, bool(truncated[index]), bool(too_long[index]))
         self._leave()

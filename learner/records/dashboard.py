@@ -31,6 +31,7 @@ LAYOUT: dict[str, dict[str, tuple[str, ...]]] = {
         "Length of a game": ("charts/episodic_length", "eval/episodic_length"),
         "Games": ("charts/episodes", "eval/episodes"),
         "Games cut, evaluated": ("eval/games_cut",),
+        "Squared error of the values, evaluated": ("eval/return_error",),
         "Evaluated weights, agent steps": ("eval/global_step",),
         "Entropy": ("losses/entropy",),
         "Policy loss": ("losses/policy",),
@@ -94,6 +95,7 @@ CONDITIONAL: dict[str, tuple[str, ...]] = {
         ("eval/episodic_return", "eval/episodic_return_std", "eval/episodic_length"), _EVALUATION
     ),
     **dict.fromkeys(("eval/episodes", "eval/games_cut", "eval/global_step"), _EVALUATION),
+    "eval/return_error": (*_EVALUATION, "--reward-clipping", "none"),
     **dict.fromkeys(("perf/time_evaluate_ms", "faults/eval_errors"), _EVALUATION),
 }
 """Metrics that not every run logs, and words of `launch.py train` that make them appear."""

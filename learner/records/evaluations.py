@@ -26,6 +26,8 @@ class Evaluation(Protocol):
     @property
     def cut(self) -> int: ...
     @property
+    def return_error(self) -> float | None: ...
+    @property
     def level_returns(self) -> Mapping[str, float]: ...
     @property
     def score_suite(self) -> str | None: ...
@@ -119,6 +121,7 @@ class Evaluations:
                 "eval/episodic_length": result.mean_length,
                 "eval/episodes": len(result.episodes),
                 "eval/games_cut": result.cut,
+                **({} if result.return_error is None else {"eval/return_error": result.return_error}),
                 "eval/global_step": self._step_of(finished.version),
                 **level_metrics(result.level_returns, result.score_suite, "eval_levels", "suite"),
             }

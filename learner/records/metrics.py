@@ -87,6 +87,7 @@ METRICS: dict[str, MetricSpec] = {
     "eval/episodic_length": MetricSpec("agent steps", "last", "mean length of its games"),
     "eval/episodes": MetricSpec("episodes", "last", "games that it was averaged over"),
     "eval/games_cut": MetricSpec("episodes", "last", "games cut off after eval.max_episode_steps"),
+    "eval/return_error": MetricSpec("reward^2", "last", "mean squared return error of the values"),
     "eval/global_step": MetricSpec("agent steps", "last", "of the weights that were evaluated"),
 }
 

@@ -33,6 +33,7 @@ class _Evaluation:
     std: float = 0.5
     mean_length: float = 40.0
     cut: int = 1
+    return_error: float | None = 0.25
     score_suite: str | None = "atari57"
     level_returns: dict[str, float] = field(default_factory=lambda: dict(RETURNS))
 
@@ -126,6 +127,7 @@ def test_what_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
         "eval/episodic_length": 40.0,
         "eval/episodes": 3.0,
         "eval/games_cut": 1.0,
+        "eval/return_error": 0.25,
         "eval/global_step": 70.0,  # three updates before it was asked for
         "eval_levels/pong": 14.6,
         "eval_levels/boxing": 6.1,
