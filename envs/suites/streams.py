@@ -32,10 +32,13 @@ class RandomStreams:
         else:
             z = self.state[slots] + _GAMMA
             self.state[slots] = z
-        z = (z ^ (z >> np.uint64(30))) * _MIX_1
-        z = (z ^ (z >> np.uint64(27))) * _MIX_2
-        z = z ^ (z >> np.uint64(31))
-        return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return _mixed(z)
+
+    def uniforms(self, count: int) -> NDArray[np.float64]:
+        """[count, E]: what `count` calls of `uniform()` would give."""
+        z = self.state + _GAMMA * np.arange(1, count + 1, dtype=np.uint64)[:, None]
+        self.state = z[-1].copy()
+        return _mixed(z)
 
     def integers(
         self, low: int, high: int | NDArray[np.int64], slots: NDArray[np.intp] | None = None
@@ -45,6 +48,13 @@ class RandomStreams:
         The bias of scaling 53 bits to a range of n values is at most n * 2**-53.
         """
         return low + (self.uniform(slots) * (high - low)).astype(np.int64)
+
+
+def _mixed(z: NDArray[np.uint64]) -> NDArray[np.float64]:
+    z = (z ^ (z >> np.uint64(30))) * _MIX_1
+    z = (z ^ (z >> np.uint64(27))) * _MIX_2
+    z = z ^ (z >> np.uint64(31))
+    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def distinct_seeds(seed: int, count: int) -> NDArray[np.int32]:

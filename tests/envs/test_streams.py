@@ -75,3 +75,10 @@ def test_distinct_seeds_are_distinct_and_fit_32_bits() -> None:
 def test_the_seeds_and_streams_of_the_first_slots_stay(count: int) -> None:
     np.testing.assert_array_equal(distinct_seeds(5, count), distinct_seeds(5, 200_000)[:count])
     np.testing.assert_array_equal(RandomStreams(5, count).state, RandomStreams(5, 5000).state[:count])
+
+
+def test_many_numbers_at_once_are_those_of_as_many_calls() -> None:
+    one, many = RandomStreams(5, 4), RandomStreams(5, 4)
+    expected = np.stack([one.uniform() for _ in range(7)])
+    np.testing.assert_array_equal(many.uniforms(7), expected)
+    np.testing.assert_array_equal(many.state, one.state)

@@ -72,9 +72,9 @@ class TraceConditioning(ArrayEnv):
         if over.size:
             self._start_trial(over)
         self._distractor_left = np.maximum(self._distractor_left - 1, 0)
-        for index, probability in enumerate(self._start_probability):
-            left = self._distractor_left[:, index]
-            left[(left == 0) & (self._random.uniform() < probability)] = DISTRACTOR_STEPS
+        if self._options.distractors:
+            starts = self._random.uniforms(self._options.distractors).T < self._start_probability
+            self._distractor_left[starts & (self._distractor_left == 0)] = DISTRACTOR_STEPS
         truncated = self._steps >= self._options.episode_steps
         return self._outcome().astype(np.float32), np.zeros(self.num_envs, np.bool_), truncated
 
