@@ -27,7 +27,8 @@ SNAP1_CORES = ("felstm",)
 """But for these: by SnAp-1 or TBPTT."""
 _FORGET_BIAS = ("lstm", "gru", "elstm", "mingru", "indylstm", "felstm")
 _ROTATION = {
-    **dict.fromkeys(("rtu", "linear_rtu"), ("activation", "r_min", "r_max", "max_phase", "radius", "angle")),
+    "rtu": ("activation", "r_min", "r_max", "max_phase", "radius", "angle"),
+    "linear_rtu": ("activation", "r_min", "r_max", "max_phase", "radius", "angle", "projection"),
     **dict.fromkeys(("lru", "block_diagonal"), ("r_min", "r_max", "max_phase")),
 }
 
@@ -50,6 +51,8 @@ class RotationConfig:
     """Parameterisation of r: exp(-exp(nu)), or exp(-nu), which nothing keeps below 1."""
     angle: Literal["exp", "direct"] = "exp"
     """Of theta: exp(theta_log), or itself."""
+    projection: bool = False
+    """Of `linear_rtu`: a learned square matrix between state and activation, as in the paper's ablation."""
 
     def __post_init__(self) -> None:
         r_min, r_max = self.r_min, self.r_max

@@ -35,6 +35,7 @@ ALWAYS = {
 
 INLINE, ADAM, TBPTT = "--runtime inline", "--optimizer adam", "--credit tbptt"
 NO_ENCODER = "--policy.encoder none"
+RTU = "--policy.core rtu --policy.forget-bias 0"
 NO_CORE = "--policy.core none --credit tbptt --policy.forget-bias 0"
 SETTINGS: dict[str, tuple[str, str]] = {
     "alpha": ("--alpha 0.9", ADAM),
@@ -57,6 +58,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
             *(("radius", "exp"), ("angle", "direct")),
         )
     },
+    "policy.rotation.projection": ("--policy.rotation.projection", RTU),
     "policy.freeze_core": ("--policy.freeze-core", NO_CORE),
     "policy.freeze_encoder": ("--policy.freeze-encoder", NO_ENCODER),
     "policy.load_encoder": ("--policy.load-encoder x", NO_ENCODER),
@@ -80,10 +82,8 @@ SETTINGS: dict[str, tuple[str, str]] = {
 }
 """What sets each of the others, and under which other settings it has no effect."""
 ALIVE = {
-    **{
-        f"policy.rotation.{field.name}": "--policy.core rtu --policy.forget-bias 0"
-        for field in dataclasses.fields(RotationConfig)
-    },
+    **{f"policy.rotation.{field.name}": RTU for field in dataclasses.fields(RotationConfig)},
+    "policy.rotation.projection": "--policy.core linear_rtu --policy.forget-bias 0",
     "alpha": "--optimizer rmsprop",
     "momentum": "--optimizer rmsprop",
     "policy.freeze_core": TBPTT,

@@ -28,6 +28,7 @@ CHANGES: dict[str, list[Any]] = {
     "policy.rotation.max_phase": [1.0],
     "policy.rotation.radius": ["exp"],
     "policy.rotation.angle": ["direct"],
+    "policy.rotation.projection": [True],
     "policy.num_layers": [2],
     "policy.freeze_core": [True],
     "policy.freeze_encoder": [True],
@@ -76,6 +77,7 @@ WITH: dict[str, dict[str, Any]] = {
         f"policy.rotation.{name}": {"policy.core": "rtu", "policy.forget_bias": 0.0}
         for name in ("activation", "r_min", "r_max", "max_phase", "radius", "angle")
     },
+    "policy.rotation.projection": {"policy.core": "linear_rtu", "policy.forget_bias": 0.0},
     "policy.freeze_core": {"credit": "tbptt"},
     "max_policy_lag": {"publish_interval": 4},
     "alpha": {"optimizer": "rmsprop"},

@@ -246,3 +246,18 @@ def test_rotations_start_between_the_radii_and_below_the_phase(name: str) -> Non
     for values, low, high in ((radius, 0.5, 0.8), (angle, 0.0, 1.5)):
         assert low - 1e-6 <= values.min() and values.max() <= high + 1e-6  # float32
         assert values.min() < low + 0.1 * (high - low) and values.max() > high - 0.1 * (high - low)
+
+
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+@pytest.mark.parametrize("projection", [False, True])
+def test_the_linear_trace_unit_projects_its_state_before_the_activation(activation, projection):
+    core = make_core("linear_rtu", D, N, activation=activation, projection=projection).double()
+    assert isinstance(core, CellCore) and core.output_size == 2 * N
+    (x, reset), start = random_chunk(), random_state(core)
+    h, final, _ = core.unroll(x, start, reset, core.initial_trace(B))
+    last = final[0]
+    if projection:
+        last = last @ core.get_parameter("projection.weight").T + core.get_parameter("projection.bias")
+    torch.testing.assert_close(h[-1], last.clamp(min=0) if activation == "relu" else last)
+    torch.autograd.grad(h.square().sum(), list(core.parameters()))  # nothing is left out
+    assert (len(core.recurrent_parameters()) < len(list(core.parameters()))) == projection

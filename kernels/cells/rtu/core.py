@@ -38,6 +38,7 @@ class RTU(CellCore):
     r_min, r_max: the radii at the start. 0 and 1, the paper's, make most units forget within two steps.
     max_phase: angles at the start are below it (arXiv 2303.06349 has the name). A unit with a ReLU inside
     forgets wherever it turns to the negative side: within pi / theta steps.
+    projection: output f(P [c_1; c_2] + b) of a learned P: the paper's ablation has it of the linear one.
     """
 
     def __init__(
@@ -51,14 +52,17 @@ class RTU(CellCore):
         max_phase: float = 2.0 * math.pi,
         radius: str = "exp_exp",
         angle: str = "exp",
+        projection: bool = False,
     ) -> None:
         cell = RTU_CELLS[activation if inside else "linear", radius, angle]
         super().__init__(cell, input_size, hidden_size, 2 * hidden_size)
         self._after = ACTIVATION["linear" if inside else activation]
         start_rotations(self, r_min, r_max, max_phase)
+        self.projection = nn.Linear(2 * hidden_size, 2 * hidden_size) if projection else None
 
     def output(self, x: Tensor, h: Tensor) -> Tensor:
-        return self._after(h.flatten(-2))
+        state = h.flatten(-2)
+        return self._after(state if self.projection is None else self.projection(state))
 
 
 class LRU(CellCore):
