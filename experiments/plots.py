@@ -40,21 +40,28 @@ def draw(experiment: Experiment, result: dict[str, Any], curves: Sequence[Curve]
             _curves(axes, experiment, curves)
         else:
             _sweep(axes, experiment, result)
-        axes.axhline(experiment.chance, color="0.6", linewidth=0.8, zorder=0)
-        axes.annotate(
-            "chance",
-            (1.0, experiment.chance),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            color="0.4",
-            fontsize=8,
-        )
+        for name, level in _levels(experiment).items():
+            axes.axhline(level, color="0.6", linewidth=0.8, zorder=0)
+            axes.annotate(
+                name,
+                (1.0, level),
+                xycoords=("axes fraction", "data"),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                color="0.4",
+                fontsize=8,
+            )
         axes.set(xlabel=experiment.x_label, ylabel=experiment.metric, title=experiment.name)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9)
         save(figure, stem)
+
+
+def _levels(experiment: Experiment) -> dict[str, float]:
+    if experiment.best is None:
+        return {"chance": experiment.chance}
+    return {"no memory": experiment.chance, "best": experiment.best}
 
 
 def save(figure: Figure, stem: Path) -> None:

@@ -1,7 +1,8 @@
 """From the metrics of an experiment's runs to numbers: per arm, with 95 % intervals over the seeds.
 
-A run's final value is the mean over all games that ended in windows of its last tenth: the policy as it
-acts while it trains, sampled, with a learning rate that is falling to 0. Intervals: of a mean, the
+A run's final value is the mean over all games that ended in windows of its last tenth: the policy as it acts
+while it trains, sampled, with a learning rate that is falling to 0. Where an experiment reads what an
+evaluation found, it is that of the evaluations there, by weights at rest. Intervals: of a mean, the
 percentile bootstrap over seeds; of a share of solved runs, Clopper-Pearson. Both by scipy.
 """
 
@@ -44,7 +45,7 @@ class Window(NamedTuple):
     step: int
     """Agent steps at its end."""
     value: float
-    """The metric of the games that ended in it."""
+    """The metric of the games that ended in it, or of an evaluation's."""
     episodes: int
 
 
@@ -72,21 +73,21 @@ class Curve:
             )
         return sum(w.value * w.episodes for w in last) / sum(w.episodes for w in last)
 
-    def steps_to(self, value: float) -> int | None:
-        """End of the first window that is at least `value`; None if there is none."""
-        return next((w.step for w in self.windows if w.value >= value), None)
+    def steps_to_solved(self, experiment: Experiment) -> int | None:
+        """End of the first window that is good enough; None if there is none."""
+        return next((w.step for w in self.windows if experiment.is_solved(w.value)), None)
 
 
 def read_curves(runs: Sequence[Finished], experiment: Experiment) -> list[Curve]:
-    curves = []
+    curves, source = [], experiment.reads.partition("/")[0]
     for run in runs:
         seconds = run.seconds()
         assert seconds is not None, "only finished runs are read"
         windows = []
         for row in read_rows(run.folder / "metrics.jsonl"):
-            if "charts/episodes" in row:
-                value = experiment.of_return(row["charts/window_return"])
-                windows.append(Window(row["global_step"], value, round(row["charts/episodes"])))
+            if experiment.reads in row:
+                value, count = experiment.of_return(row[experiment.reads]), f"{source}/episodes"
+                windows.append(Window(row["global_step"], value, round(row[count])))
         curves.append(Curve(run.arm, run.seed, run.total_steps, seconds, windows))
     return curves
 
@@ -129,7 +130,7 @@ def summarise(experiment: Experiment, curves: Sequence[Curve], *, jobs: int) -> 
         if not mine:
             continue
         final = {str(curve.seed): curve.final for curve in mine}
-        solved = sum(value >= experiment.solved for value in final.values())
+        solved = sum(experiment.is_solved(value) for value in final.values())
         arms[name] = {
             "preset": arm.preset,
             "overrides": arm.overrides,
@@ -141,7 +142,7 @@ def summarise(experiment: Experiment, curves: Sequence[Curve], *, jobs: int) -> 
             "mean_interval": mean_interval(list(final.values())),
             "solved": solved,
             "solved_interval": share_interval(solved, len(mine)),
-            "steps_to_solved": {str(curve.seed): curve.steps_to(experiment.solved) for curve in mine},
+            "steps_to_solved": {str(curve.seed): curve.steps_to_solved(experiment) for curve in mine},
             "seconds": {str(curve.seed): curve.seconds for curve in mine},
         }
     return {
@@ -149,6 +150,7 @@ def summarise(experiment: Experiment, curves: Sequence[Curve], *, jobs: int) -> 
         "description": experiment.description,
         "metric": experiment.metric,
         "chance": experiment.chance,
+        "best": experiment.best,
         "solved_at": experiment.solved,
         "jobs": jobs,
         "machine": header(),
@@ -158,7 +160,11 @@ def summarise(experiment: Experiment, curves: Sequence[Curve], *, jobs: int) -> 
 
 def markdown(experiment: Experiment, result: dict[str, Any]) -> str:
     """The table: an arm a row."""
-    metric, solved = experiment.metric, experiment.solved
+    metric, solved, digits = experiment.metric, experiment.solved, experiment.digits
+    least = "at most" if experiment.lower_is_better else "at least"
+    read = "of sampled actions over all games of the last tenth of training"
+    if experiment.reads.startswith("eval/"):
+        read = f"({experiment.reads}) of the evaluations in the last tenth of training, by weights at rest"
     lines = [
         f"# {experiment.name}\n",
         f"{experiment.description}\n",
@@ -172,8 +178,8 @@ def markdown(experiment: Experiment, result: dict[str, Any]) -> str:
             name,
             f"{arm['total_steps']:,}",
             ", ".join(final),
-            f"{arm['mean']:.3f}{_bounds(arm['mean_interval'], 3)}",
-            f"{min(final.values()):.3f}, {max(final.values()):.3f}",
+            f"{arm['mean']:.{digits}f}{_bounds(arm['mean_interval'], digits)}",
+            f"{min(final.values()):.{digits}f}, {max(final.values()):.{digits}f}",
             f"{arm['solved']} of {arm['runs']}{_bounds(arm['solved_interval'], 2)}",
             f"{statistics.median_low(reached):,} ({len(reached)} of {arm['runs']})" if reached else "never",
             f"{statistics.median(arm['seconds'].values()):.0f}",
@@ -185,10 +191,10 @@ def markdown(experiment: Experiment, result: dict[str, Any]) -> str:
     machine = result["machine"]
     versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "numpy"))
     lines.append(
-        f"\n{metric} of sampled actions over all games of the last tenth of training; chance is "
-        f"{experiment.chance:g}. Mean over seeds with a percentile-bootstrap interval; solved: at least "
-        f"{solved:g} there, with a Clopper-Pearson interval. Steps: the end of the first of a run's windows "
-        f"to reach {solved:g}, median of the seeds that did. {machine['date']}, {machine['cpu']}, "
+        f"\n{metric} {read}; {experiment.levels}. Mean over seeds with a percentile-bootstrap interval; "
+        f"solved: {least} {solved:g} there, with a Clopper-Pearson interval. Steps: the end of the first of "
+        f"a run's windows to reach {solved:g}, median of the seeds that did. "
+        f"{machine['date']}, {machine['cpu']}, "
         f"{machine['cores']} cores, {result['jobs']} runs at a time with one thread each, load "
         f"{machine['load_average'][0]:g}, Python {machine['python']}, {versions}.\n"
     )

@@ -45,12 +45,21 @@ class Experiment:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     metric: str
     """Name of what is measured, such as `success`."""
-    of_return: Callable[[float], float]
-    """The metric from the mean return of some games; linear, since it is given means."""
+    reads: str = "charts/window_return"
+    """The number in the rows of a run's metrics.jsonl that the metric is made of, a mean over the games that
+    `charts/episodes` or `eval/episodes` counts."""
+    of_return: Callable[[float], float] = float
+    """The metric from that number, such as a mean return of some games; linear, since it is given means."""
+    lower_is_better: bool = False
     chance: float
     """The metric of a policy without memory."""
+    best: float | None = None
+    """The best that can be had, where it is known."""
     solved: float
-    """A run whose metric over the last tenth of its training is at least this has solved the task."""
+    """A run whose metric over the last tenth of its training is as good as this has solved the task: at least
+    this, or at most, where lower is better."""
+    digits: int = 3
+    """Decimals of the metric in the table."""
     plot: Plot = "curve"
     """`curve`: the metric against agent steps; `sweep`: its last tenth against `Arm.x`."""
     x_label: str = "agent steps"
@@ -60,6 +69,16 @@ class Experiment:
         for name, arm in self.arms.items():
             swept = arm.series != "" and arm.x is not None
             assert swept == (self.plot == "sweep"), f"{self.name}.{name}: a sweep's arms have series and x"
+
+    @property
+    def levels(self) -> str:
+        """What the metric is to be compared with, in words."""
+        if self.best is None:
+            return f"chance is {self.chance:g}"
+        return f"without memory {self.chance:.4g} at best, with it {self.best:.4g}"
+
+    def is_solved(self, value: float) -> bool:
+        return value <= self.solved if self.lower_is_better else value >= self.solved
 
     def steps(self, arm: str) -> int:
         return self.arms[arm].total_steps or self.total_steps

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from experiments.summary import (
     Window,
     markdown,
     mean_interval,
+    read_curves,
     share_interval,
     summarise,
     write_results,
@@ -40,6 +43,21 @@ SWEEP = Experiment(
 )
 
 
+ERRORS = Experiment(
+    name="errors",
+    description="An error, of evaluations.",
+    arms={"rtu": Arm(preset="memory_rtrl")},
+    total_steps=1000,
+    metric="MSRE",
+    reads="eval/return_error",
+    lower_is_better=True,
+    chance=0.13,
+    best=0.012,
+    solved=0.024,
+    digits=4,
+)
+
+
 def curve(arm: str = "rtrl_10", seed: int = 0, *windows: tuple[int, float, int]) -> Curve:
     return Curve(arm, seed, total_steps=1000, seconds=2.0, windows=[Window(*w) for w in windows])
 
@@ -54,9 +72,45 @@ def test_a_run_without_a_game_in_its_last_tenth_is_refused() -> None:
         _ = curve("rtrl_10", 4, (900, 1.0, 5)).final
 
 
-def test_steps_to_is_the_end_of_the_first_window_that_is_there() -> None:
+def test_steps_to_solved_is_the_end_of_the_first_window_that_is_good_enough() -> None:
     run = curve("rtrl_10", 0, (100, 0.5, 9), (200, 0.95, 9), (300, 0.2, 9), (400, 1.0, 9))
-    assert (run.steps_to(0.95), run.steps_to(0.96), run.steps_to(1.01)) == (200, 400, None)
+    at = {solved: run.steps_to_solved(replace(SWEEP, solved=solved)) for solved in (0.95, 0.96, 1.01)}
+    assert at == {0.95: 200, 0.96: 400, 1.01: None}
+    lower = {solved: run.steps_to_solved(replace(ERRORS, solved=solved)) for solved in (0.5, 0.3, 0.1)}
+    assert lower == {0.5: 100, 0.3: 300, 0.1: None}
+
+
+class Run(NamedTuple):
+    arm: str
+    seed: int
+    total_steps: int
+    folder: Path
+
+    def seconds(self) -> float:
+        return 1.0
+
+
+def test_an_error_is_read_from_evaluations_and_the_least_is_best(tmp_path: Path) -> None:
+    rows = [
+        {"global_step": 500, "charts/window_return": 9.0, "charts/episodes": 3},
+        {"global_step": 500, "eval/return_error": 0.5, "eval/episodes": 32},
+        {"global_step": 1000, "eval/return_error": 0.02, "eval/episodes": 32, "charts/episodes": 7},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    curves = read_curves([Run("rtu", 0, 1000, tmp_path)], ERRORS)
+    assert curves[0].windows == [Window(500, 0.5, 32), Window(1000, 0.02, 32)]
+    result = summarise(ERRORS, curves, jobs=1) | {"failed": []}
+    arm = result["arms"]["rtu"]
+    assert (arm["mean"], arm["solved"], arm["steps_to_solved"]) == (0.02, 1, {"0": 1000})
+    text = markdown(ERRORS, result)
+    assert "| 0.0200 | 0.0200, 0.0200 | 1 of 1 " in text
+    assert "(eval/return_error) of the evaluations in the last tenth" in text
+    assert "without memory 0.13 at best, with it 0.012" in text and "solved: at most 0.024" in text
+    worse = summarise(ERRORS, [curve("rtu", 0, (1000, 0.3, 32))], jobs=1)["arms"]["rtu"]
+    assert (worse["solved"], worse["steps_to_solved"]) == (0, {"0": None})
+    draw(ERRORS, result, curves, tmp_path / "errors")
+    figure = (tmp_path / "errors.svg").read_text()
+    assert "<!-- no memory -->" in figure and "<!-- best -->" in figure and "<!-- chance -->" not in figure
 
 
 def test_intervals() -> None:

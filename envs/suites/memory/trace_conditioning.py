@@ -73,7 +73,7 @@ class TraceConditioning(ArrayEnv):
             self._start_trial(over)
         self._distractor_left = np.maximum(self._distractor_left - 1, 0)
         if self._options.distractors:
-            starts = self._random.uniforms(self._options.distractors).T < self._start_probability
+            starts = self._start_probability > self._random.uniforms(self._options.distractors).T
             self._distractor_left[starts & (self._distractor_left == 0)] = DISTRACTOR_STEPS
         truncated = self._steps >= self._options.episode_steps
         return self._outcome().astype(np.float32), np.zeros(self.num_envs, np.bool_), truncated
