@@ -16,18 +16,18 @@ from benchmarks.learner_step_case import Rollouts, Size, make_learner
 from kernels.rtrl import BankedTrace, Trace
 from learner.batcher import Batch
 from learner.learner import Learner
-from learner.objectives.vtrace import Loss, actor_critic_loss
+from learner.objectives.vtrace import ActorCriticLoss, actor_critic_loss
 
 BUDGET_S = 5.0
 WARM_UP = 3
 
-LossFunction = Callable[[Batch, "BankedTrace | None"], Loss]
+LossFunction = Callable[[Batch, "BankedTrace | None"], ActorCriticLoss]
 
 
 def loss_function(learner: Learner) -> LossFunction:
     """What `Learner.update` differentiates: unroll, heads and V-trace loss."""
 
-    def loss(batch: Batch, trace: BankedTrace | None) -> Loss:
+    def loss(batch: Batch, trace: BankedTrace | None) -> ActorCriticLoss:
         unroll = learner.policy.unroll(
             batch.observation,
             batch.reward,

@@ -18,7 +18,7 @@ def without_effect(config: Config) -> dict[str, str]:
 
     Settings of an environment are told by its suite, which knows them (`envs.make.check_env`).
     """
-    policy, rtrl = config.policy, config.rtrl
+    policy, rtrl, ppo = config.policy, config.rtrl, config.ppo
     used = rtrl.fresh_traces or rtrl.staleness_interval > 0
     rules = (
         (config.runtime == "inline", "ray", "runtime = 'inline'"),
@@ -34,6 +34,19 @@ def without_effect(config: Config) -> dict[str, str]:
         (not used, "rtrl.history_rollouts", "neither rtrl.fresh_traces nor rtrl.staleness_interval"),
         (config.unroll_length == 1, "lambda_", "unroll_length = 1"),
         (config.unroll_length == 1, "clip_c_threshold", "unroll_length = 1"),
+        (config.objective != "ppo", "ppo", f"objective = {config.objective!r}"),
+        *(
+            (config.objective == "ppo", f"clip_{name}_threshold", "objective = 'ppo', which has ppo.clip")
+            for name in ("rho", "pg_rho", "c")
+        ),
+        *((ppo.epochs == 1, f"ppo.{name}", "ppo.epochs = 1") for name in ("fresh_gradient", "fresh_targets")),
+        (ppo.epochs == ppo.minibatches == 1, "ppo.value_clip", "one gradient step a batch"),
+        (policy.core == "none", "ppo.fresh_gradient", "policy.core = 'none', which has no state"),
+        (
+            ppo.chunk_of(config.unroll_length) == config.unroll_length,
+            "ppo.fresh_gradient",
+            "ppo.chunk_length = unroll_length: what is before the unroll is given",
+        ),
         *(
             (config.wandb.mode == "disabled", f"wandb.{name}", "wandb.mode = 'disabled'")
             for name in ("project", "entity", "group", "name")

@@ -15,6 +15,7 @@ Encoder = Literal["auto", "none", "mlp", "shallow", "nature", "deep"]
 Credit = Literal["rtrl", "tbptt", "immediate", "snap1"]
 RewardClipping = Literal["abs_one", "soft_asymmetric", "none"]
 Optimizer = Literal["rmsprop", "adam"]
+Objective = Literal["vtrace", "ppo"]
 Runtime = Literal["ray", "inline"]
 WandbMode = Literal["online", "offline", "disabled"]
 

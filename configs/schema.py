@@ -22,6 +22,7 @@ from configs.parts import (
     Credit,
     Encoder,
     EvalConfig,
+    Objective,
     Optimizer,
     PolicyConfig,
     RayConfig,
@@ -31,6 +32,7 @@ from configs.parts import (
     WandbConfig,
     WandbMode,
 )
+from configs.ppo import PpoConfig, check_ppo
 from configs.serial import build, leaves
 
 __all__ = [
@@ -45,8 +47,10 @@ __all__ = [
     "EnvConfig",
     "EvalConfig",
     "MemoryConfig",
+    "Objective",
     "Optimizer",
     "PolicyConfig",
+    "PpoConfig",
     "ProcgenConfig",
     "RayConfig",
     "RewardClipping",
@@ -68,6 +72,7 @@ class Config:
     env: EnvConfig
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     rtrl: RtrlConfig = field(default_factory=RtrlConfig)
+    ppo: PpoConfig = field(default_factory=PpoConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
@@ -97,6 +102,9 @@ class Config:
     max_policy_lag: int | None = None
     """Rollouts acted by weights older than this many updates are dropped (and counted); None keeps all."""
 
+    objective: Objective = "vtrace"
+    """`vtrace`: IMPALA's actor-critic, one gradient step a batch, of losses summed over it; `ppo`: several
+    (ppo.*), of losses averaged over the part of the batch that each is of."""
     credit: Credit = "rtrl"
     """`rtrl`: exact RTRL of the core; `tbptt`: credit is cut at the unroll boundary; `immediate`, a control:
     credit of one step, no derivative through the state at all. `snap1`: SnAp-1, approximate RTRL, of `felstm`
@@ -111,9 +119,11 @@ class Config:
     """Of the clipped reward in the loss. Values near 1 are learned fastest: with rewards of 1 at every step
     they grow to 1 / (1 - discounting)."""
     clip_rho_threshold: float | None = 1.0
+    """This one and the two below: of V-trace alone."""
     clip_pg_rho_threshold: float | None = 1.0
     clip_c_threshold: float | None = 1.0
     lambda_: float = 1.0
+    """Of V-trace, of GAE with `ppo`: how far rewards reach back, against the values."""
 
     optimizer: Optimizer = "rmsprop"
     """`rmsprop` as in the papers, or `adam` (with betas 0.9 and 0.999)."""
@@ -209,6 +219,8 @@ class Config:
             self.policy.freeze_core,
             "a frozen core needs no credit: set credit = 'tbptt'",
         )
+        if self.objective == "ppo":
+            check_ppo(self.ppo, self.rtrl, self.unroll_length, self.batch_size)
         slots, streams = self.env.num_envs, self.num_actors * self.env.num_envs
         require(
             self.batch_size % slots == 0,

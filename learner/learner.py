@@ -1,8 +1,8 @@
 """One learner update: batch in, weights moved, traces carried on, metrics out.
 
-    batch --unroll (trace rows of its streams)--> logits, values --V-trace loss--> gradient, in whose
-          backward pass the trace rows give the boundary term and are advanced past the unroll
-          --global-norm clip--> RMSprop or Adam (rate falls linearly to 0 over total_steps)
+    batch --objective (learner/objectives: V-trace, PPO)--> losses, one or many; for each of them
+          --backward--> gradient --global-norm clip--> RMSprop or Adam (rate falls linearly to 0 over
+          total_steps)
 
 With credit = "rtrl" the core's gradient is exact real-time recurrent learning for weights frozen
 within the unroll. The traces carried between unrolls were accumulated under the weights of earlier
@@ -18,18 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from actors.policy import Policy, State
+from actors.policy import Policy
 from configs.schema import Config, ConfigError
 from learner.batcher import Batch
 from learner.memory import naming_sizes
-from learner.objectives.vtrace import Loss, actor_critic_loss
+from learner.objectives import OBJECTIVES, Loss
 from learner.optimizer import PolicyOptimizer
 from learner.records.timing import Stopwatch
 from learner.rtrl.rtrl import Rtrl
 
 
 class LearnerError(RuntimeError):
-    """Training cannot go on: the loss or the gradient is not finite. The weights were not touched."""
+    """Training cannot go on: the loss or the gradient is not finite. That step moved no weight."""
 
 
 class Learner:
@@ -40,9 +40,10 @@ class Learner:
         with naming_sizes(config, policy, device):
             self.policy = policy.to(device).train()
             self.rtrl = Rtrl(self.policy, config) if config.carries_traces else None
+        self.objective = OBJECTIVES[config.objective](self.policy, config, self.rtrl)
         self.device = device
         self.updates = 0
-        """Updates done; also the version of the weights."""
+        """Batches learned from; also the version of the weights."""
         self.global_step = 0
         """Agent steps learned from, T * B an update."""
         self.optimizer = PolicyOptimizer(self.policy, config)
@@ -54,41 +55,39 @@ class Learner:
         return self.config.learning_rate * max(0.0, 1.0 - self.global_step / self.config.total_steps)
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """One gradient step. Returns the metrics of `learner.records.metrics` that it can tell.
+        """One batch, by the gradient steps of the objective. Returns the metrics of `learner.records.metrics`
+        that it can tell: means over these steps.
 
-        Raises LearnerError, before any weight moves, where the loss or the gradient is not finite.
+        Raises LearnerError, before that step moves any weight, where a loss or its gradient is not finite.
         """
         watch = Stopwatch(self.device)
-        step = None
-        if self.rtrl is not None:
-            step = self.rtrl.begin(batch, self.updates)
-            watch.lap("rtrl")
-        state = batch.initial_state if step is None else step.state
-        loss = self._loss(batch, state, None if step is None else step.traces.for_core)
-        watch.lap("forward")
-        self.optimizer.zero_grad()
-        loss.total.backward()
-        grad_norm = torch.nn.utils.get_total_norm(self._gradients())
-        watch.lap("backward")
-        self._require_finite(loss, grad_norm)
-        rtrl: dict[str, float] = {}
-        if self.rtrl is not None and step is not None:
-            rtrl = self.rtrl.finish(step, lambda trace: self._loss(batch, batch.initial_state, trace).total)
-            watch.lap("rtrl")
-        self._moving = True
-        torch.nn.utils.clip_grads_with_norm_(
-            self.policy.parameters(), self.config.grad_norm_clipping, grad_norm
-        )
         learning_rate = self.learning_rate
-        self.optimizer.step(learning_rate)
-        watch.lap("optimizer")
+        told: list[Tensor] = []
+        names: tuple[str, ...] = ()
+        metrics: dict[str, float] = {}
+        for loss in self.objective.losses(batch, self.updates, watch):
+            self.optimizer.zero_grad()
+            loss.total.backward()
+            grad_norm = torch.nn.utils.get_total_norm(self._gradients())
+            watch.lap("backward")
+            self._require_finite(loss, grad_norm)
+            metrics |= loss.finish()
+            self._moving = True
+            torch.nn.utils.clip_grads_with_norm_(
+                self.policy.parameters(), self.config.grad_norm_clipping, grad_norm
+            )
+            self.optimizer.step(learning_rate)
+            watch.lap("optimizer")
+            names = (*loss.metrics, "losses/grad_norm")
+            told.append(torch.stack([*loss.metrics.values(), grad_norm]))
         lag = self.updates - batch.policy_version_min
         self.updates += 1
         self.global_step += batch.num_steps
         self._moving = False
+        means = torch.stack(told).mean(0).tolist()  # one transfer from the device
         return {
-            **_loss_metrics(loss, grad_norm),
-            **rtrl,
+            **dict(zip(names, means, strict=True)),
+            **metrics,
             **watch.metrics(),
             "lag/policy_version_mean": float(lag.mean()),
             "lag/policy_version_max": float(lag.max()),
@@ -96,28 +95,17 @@ class Learner:
             "charts/updates": self.updates,
         }
 
-    def _loss(self, batch: Batch, state: State, trace: Any) -> Loss:
-        unroll = self.policy.unroll(
-            batch.observation,
-            batch.reward,
-            batch.reset,
-            state,
-            batch.previous_action,
-            trace,
-            self.config.credit,
-        )
-        return actor_critic_loss(unroll, self.policy.distribution, batch, self.config)
-
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self.policy.parameters() if p.grad is not None]
 
     def _require_finite(self, loss: Loss, grad_norm: Tensor) -> None:
         total, norm = loss.total.item(), grad_norm.item()
         if not (math.isfinite(total) and math.isfinite(norm)):
+            parts = (f"{name.partition('/')[2]} {float(value)}" for name, value in loss.metrics.items())
             raise LearnerError(
                 f"update {self.updates} at step {self.global_step}: loss {total}, gradient norm {norm} "
-                f"(policy {float(loss.policy)}, baseline {float(loss.baseline)}); lower learning_rate or "
-                "grad_norm_clipping, and check the env's rewards and observations"
+                f"({', '.join(parts)}); lower learning_rate or grad_norm_clipping, and check the env's "
+                "rewards and observations"
             )
 
     # --- checkpoints ---------------------------------------------------------------------------
@@ -135,6 +123,7 @@ class Learner:
             "optimizer_name": self.config.optimizer,
             "traces": None if self.rtrl is None else self.rtrl.bank.state_dict(),
             "history": None if self.rtrl is None else self.rtrl.history_state(),
+            "objective": self.objective.state_dict(),
             "counters": {"updates": self.updates, "global_step": self.global_step},
         }
 
@@ -160,22 +149,13 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         for name, value in state["counters"].items():
             setattr(self, name, int(value))
+        self.objective.load_state_dict(state.get("objective", {}))  # absent from checkpoints of before
 
     def load_traces(self, state: dict[str, Any]) -> None:
         """And the history. Right only where the same streams go on."""
         if self.rtrl is not None and state["traces"] is not None:
             self.rtrl.bank.load_state_dict(state["traces"])
             self.rtrl.load_history(state.get("history"))
-
-
-def _loss_metrics(loss: Loss, grad_norm: Tensor) -> dict[str, float]:
-    """One transfer from the device. Losses are means over valid steps, to compare across batch sizes."""
-    values = torch.stack([*loss, grad_norm]).tolist()
-    named = dict(zip((*Loss._fields, "grad_norm"), values, strict=True))
-    steps = max(named["valid_steps"], 1.0)
-    losses = {f"losses/{name}": named[name] / steps for name in ("total", "policy", "baseline", "entropy")}
-    vtrace = {f"vtrace/{name}": named[name] for name in ("rho_mean", "rho_clip_frac", "c_mean")}
-    return {**losses, **vtrace, "losses/grad_norm": named["grad_norm"]}
 
 
 def resolve_device(name: str) -> torch.device:

@@ -49,6 +49,16 @@ class PolicyUnroll(NamedTuple):
     """Sensitivities after x_{T-1}; None without RTRL."""
 
 
+class PolicyChunk(NamedTuple):
+    """An unroll without its last observation: logits, baseline and trace as there, of `T` steps."""
+
+    logits: Tensor
+    baseline: Tensor
+    state: State
+    """After x_{T-1}."""
+    trace: Any
+
+
 class Policy(nn.Module):
     """Raises ConfigError (from the encoder) where the config does not fit the environment."""
 
@@ -106,17 +116,30 @@ class Policy(nn.Module):
         """
         T = reward.shape[0] - 1
         before, at_T = (map_observation(lambda x, part=part: x[part], observation) for part in (slice(T), T))
-        x = self.core_input(before, reward[:T], reset[:T], previous_action[:T])
+        chunk = self.chunk(before, reward[:T], reset[:T], state, previous_action[:T], trace, credit)
+        with torch.no_grad():
+            last = self.step(at_T, reward[T], reset[T], chunk.state, previous_action[T]).baseline
+            next_baseline = torch.cat([chunk.baseline[1:].detach(), last.unsqueeze(0)])
+        return PolicyUnroll(chunk.logits, chunk.baseline, next_baseline, chunk.trace)
+
+    def chunk(
+        self,
+        observation: Any,
+        reward: Tensor,
+        reset: Tensor,
+        state: State,
+        previous_action: Tensor,
+        trace: Any = None,
+        credit: Credit = "tbptt",
+    ) -> PolicyChunk:
+        """`unroll` of T steps, all arguments [T, B, ...], without what comes after them."""
+        x = self.core_input(observation, reward, reset, previous_action)
         if credit == "immediate":
             assert self.core.supports_rtrl, "the config refuses other cores"
-            h, state = self.core.unroll_immediate(x, state, reset[:T])
+            h, state = self.core.unroll_immediate(x, state, reset)
         else:
-            h, state, trace = self.core.unroll(x, state, reset[:T], trace)
-        baseline = self.baseline_head(h).squeeze(-1)
-        with torch.no_grad():
-            last = self.step(at_T, reward[T], reset[T], state, previous_action[T]).baseline
-            next_baseline = torch.cat([baseline[1:].detach(), last.unsqueeze(0)])
-        return PolicyUnroll(self.policy_head(h), baseline, next_baseline, trace)
+            h, state, trace = self.core.unroll(x, state, reset, trace)
+        return PolicyChunk(self.policy_head(h), self.baseline_head(h).squeeze(-1), state, trace)
 
     def core_input(self, observation: Any, reward: Tensor, reset: Tensor, action: Tensor) -> Tensor:
         """What the core reads, [..., D], from arguments as in `step`, with any leading shape."""

@@ -1,26 +1,27 @@
-"""The V-trace actor-critic loss (IMPALA, arXiv 1802.01561, section 4.2), on plain tensors.
+"""The V-trace actor-critic (IMPALA, arXiv 1802.01561, section 4.2): one gradient step a batch.
 
-Sums over T and B, as in the paper. A dummy step (one taken on the last observation of an episode,
-whose action the env ignored) carries no loss, and the V-trace recursion is cut there. What it holds is
-selected away at the door, never multiplied by 0: 0 * inf is NaN, and so is the gradient behind it.
+The loss sums over T and B, as in the paper.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from actors.policy import PolicyUnroll
+from actors.policy import Policy, PolicyUnroll, State
 from actors.policy.distributions import Distribution
-from configs.parts import RewardClipping
 from configs.schema import Config
-from kernels.vtrace import importance_ratio, vtrace
+from kernels.vtrace import importance_ratio
 from learner.batcher import Batch
+from learner.objectives.objective import Loss
+from learner.objectives.targets import select, steps_of, vtrace_targets
+from learner.records.timing import Stopwatch
+from learner.rtrl.rtrl import Rtrl
 
 
-class Loss(NamedTuple):
+class ActorCriticLoss(NamedTuple):
     """Scalars. The three parts are sums over valid steps, before their costs are applied."""
 
     total: Tensor
@@ -37,64 +38,92 @@ class Loss(NamedTuple):
     c_mean: Tensor
     valid_steps: Tensor
 
+    def metrics(self) -> dict[str, Tensor]:
+        """Losses are means over valid steps, to compare across batch sizes."""
+        steps = self.valid_steps.clamp(min=1.0)
+        named = self._asdict()
+        losses = {
+            f"losses/{name}": named[name].detach() / steps
+            for name in ("total", "policy", "baseline", "entropy")
+        }
+        return losses | {f"vtrace/{name}": named[name] for name in ("rho_mean", "rho_clip_frac", "c_mean")}
 
-def clip_reward(reward: Tensor, clipping: RewardClipping) -> Tensor:
-    """`soft_asymmetric`: 5 tanh(r / 5), which is in (-5, 5), and 0.3 times that where r is negative. So in
-    the code that IMPALA's authors published (google-deepmind/scalable_agent)."""
-    if clipping == "abs_one":
-        return reward.clamp(-1.0, 1.0)
-    if clipping == "soft_asymmetric":
-        squashed = 5.0 * torch.tanh(reward / 5.0)
-        return torch.where(reward < 0, 0.3 * squashed, squashed)
-    return reward
 
-
-def actor_critic_loss(unroll: PolicyUnroll, distribution: Distribution, batch: Batch, config: Config) -> Loss:
-    """Truncation bootstraps from the value of the true last observation; termination does not."""
-    ended = batch.terminated | batch.truncated
-    valid = ~ended[:-1]
+def actor_critic_loss(
+    unroll: PolicyUnroll, distribution: Distribution, batch: Batch, config: Config
+) -> ActorCriticLoss:
+    """On plain tensors."""
+    steps = steps_of(batch, config)
+    valid = steps.valid
     logits, mu_logits, action = (
-        _select(valid, tensor) for tensor in (unroll.logits, batch.behaviour_logits, batch.action)
+        select(valid, tensor) for tensor in (unroll.logits, batch.behaviour_logits, batch.action)
     )
-    values = _select(valid, unroll.baseline)
+    values = select(valid, unroll.baseline)
     log_prob = distribution.log_prob(logits, action)
     log_mu = distribution.log_prob(mu_logits, action)
-    log_rho = _select(valid, (log_prob - log_mu).detach())
+    log_rho = select(valid, (log_prob - log_mu).detach())
 
-    vs, pg_advantage = vtrace(
-        log_rho,
-        config.reward_scale * clip_reward(batch.reward[1:], config.reward_clipping),
-        config.discounting * (~batch.terminated[1:]).to(log_rho.dtype),
-        values.detach(),
-        unroll.next_baseline,
-        ~ended[1:],
-        clip_rho=config.clip_rho_threshold,
-        clip_c=config.clip_c_threshold,
-        clip_pg_rho=config.clip_pg_rho_threshold,
-        lambda_=config.lambda_,
-    )
-    policy = -_select(valid, log_prob * _select(valid, pg_advantage)).sum()
-    baseline = 0.5 * _select(valid, vs - values).square().sum()
-    entropy = _select(valid, distribution.entropy(logits)).sum()
+    vs, pg_advantage = vtrace_targets(steps, log_rho, values.detach(), unroll.next_baseline, config)
+    policy = -select(valid, log_prob * select(valid, pg_advantage)).sum()
+    baseline = 0.5 * select(valid, vs - values).square().sum()
+    entropy = select(valid, distribution.entropy(logits)).sum()
     total = policy + config.baseline_cost * baseline - config.entropy_cost * entropy
 
     count = valid.sum().to(log_rho.dtype)
-    steps = count.clamp(min=1.0)
+    num_steps = count.clamp(min=1.0)
     rho = importance_ratio(log_rho)
     clipped_rho = float("inf") if config.clip_rho_threshold is None else config.clip_rho_threshold
     clipped_c = float("inf") if config.clip_c_threshold is None else config.clip_c_threshold
-    return Loss(
+    return ActorCriticLoss(
         total,
         policy.detach(),
         baseline.detach(),
         entropy.detach(),
-        rho_mean=_select(valid, rho).sum() / steps,
-        rho_clip_frac=(valid & (rho > clipped_rho)).sum() / steps,
-        c_mean=config.lambda_ * _select(valid, rho.clamp(max=clipped_c)).sum() / steps,
+        rho_mean=select(valid, rho).sum() / num_steps,
+        rho_clip_frac=(valid & (rho > clipped_rho)).sum() / num_steps,
+        c_mean=config.lambda_ * select(valid, rho.clamp(max=clipped_c)).sum() / num_steps,
         valid_steps=count,
     )
 
 
-def _select(valid: Tensor, tensor: Tensor) -> Tensor:
-    """`tensor` [T, B, ...] where `valid` [T, B], else 0."""
-    return torch.where(valid.view(*valid.shape, *[1] * (tensor.ndim - 2)), tensor, 0)
+class VTrace:
+    """With RTRL the trace rows of the batch's streams give the boundary term in the backward pass, which
+    advances them past the unroll."""
+
+    def __init__(self, policy: Policy, config: Config, rtrl: Rtrl | None) -> None:
+        self._policy, self._config, self._rtrl = policy, config, rtrl
+
+    def losses(self, batch: Batch, update: int, watch: Stopwatch) -> Iterator[Loss]:
+        if (rtrl := self._rtrl) is None:
+            loss = self._loss(batch, batch.initial_state, None)
+            watch.lap("forward")
+            yield Loss(loss.total, loss.metrics())
+            return
+        step = rtrl.begin(batch, update)
+        watch.lap("rtrl")
+        loss = self._loss(batch, step.state, step.traces.for_core)
+        watch.lap("forward")
+
+        def finish() -> dict[str, float]:
+            metrics = rtrl.finish(step, lambda trace: self._loss(batch, batch.initial_state, trace).total)
+            watch.lap("rtrl")
+            return metrics
+
+        yield Loss(loss.total, loss.metrics(), finish)
+
+    def _loss(self, batch: Batch, state: State, trace: Any) -> ActorCriticLoss:
+        unroll = self._policy.unroll(
+            batch.observation,
+            batch.reward,
+            batch.reset,
+            state,
+            batch.previous_action,
+            trace,
+            self._config.credit,
+        )
+        return actor_critic_loss(unroll, self._policy.distribution, batch, self._config)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...

@@ -52,6 +52,11 @@ LAYOUT: dict[str, dict[str, tuple[str, ...]]] = {
         "Rollouts that wait": ("queue/rollouts",),
         "Age of a rollout": ("queue/wait_ms",),
     },
+    "PPO": {
+        "Distance from the policy that acted, KL": ("ppo/approx_kl",),
+        "Share of clipped ratios": ("ppo/clip_frac",),
+        "Variance that the values explain": ("ppo/explained_variance",),
+    },
     "Traces": {
         "Norm": ("rtrl/trace_norm",),
         "Boundary share of the gradient": ("rtrl/boundary_grad_frac",),
@@ -86,9 +91,11 @@ LAYOUT: dict[str, dict[str, tuple[str, ...]]] = {
 
 _EVALUATION = ("--eval.interval-steps", "1000")
 _RTRL = ("--credit", "rtrl")
+_PPO = ("--objective", "ppo")
 CONDITIONAL: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("rtrl/trace_norm", "rtrl/boundary_grad_frac", "rtrl/trace_breaks"), _RTRL),
     "perf/time_rtrl_ms": _RTRL,
+    **dict.fromkeys(("ppo/approx_kl", "ppo/clip_frac", "ppo/explained_variance"), _PPO),
     "rtrl/staleness_cos": (*_RTRL, "--rtrl.staleness-interval", "50"),
     "rtrl/trace_clips": (*_RTRL, "--rtrl.max-trace-norm", "100.0"),
     **dict.fromkeys(

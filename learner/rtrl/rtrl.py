@@ -1,8 +1,9 @@
 """The RTRL side of an update: which traces a batch starts from, and what is measured of them.
 
 begin    rows of the batch's streams -> zeroed (a control), recomputed (fresh_traces) or as carried
-(the learner unrolls and differentiates; backward advances the rows)
+         (V-trace's objective unrolls and differentiates; backward advances the rows)
 finish   rows bounded if asked; metrics
+advance  instead, where an objective gathered the rows and advanced the copies itself: written back
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Step:
     state: tuple[Tensor, ...]
     """The batch's initial state; it requires grad where the boundary term is measured."""
     carried: list[Trace] | None
-    """A copy of the traces, where the boundary term is measured."""
+    """A copy of the traces, of updates whose boundary term is measured."""
     fresh: list[Trace] | None
     """The traces under the present weights, where staleness is measured."""
 
@@ -81,16 +82,30 @@ class Rtrl:
 
         `loss_from(trace)`: the batch's loss, unrolled from another trace.
         """
-        metrics = {"rtrl/trace_breaks": float(self.breaks)}
-        parameters = self._policy.core.recurrent_parameters()
+        metrics: dict[str, float] = {}
         if step.carried is not None:
-            lam_0 = [tensor.grad for tensor in step.state if tensor.grad is not None]
-            cells = self._policy.core.cells()
-            metrics |= boundary_share(cells, step.carried, lam_0, gradients(parameters))
+            metrics |= self.measure(step.carried, step.state)
         if step.fresh is not None:
+            parameters = self._policy.core.recurrent_parameters()
             trace = step.fresh[0] if len(step.fresh) == 1 else step.fresh
             exact = torch.autograd.grad(loss_from(trace), parameters)
             metrics["rtrl/staleness_cos"] = cosine(gradients(parameters), exact)
+        return metrics | self._bounded(step)
+
+    def advance(self, step: Step, traces: list[Trace]) -> dict[str, float]:
+        """Writes the traces after the batch into its rows; then as `finish`, without what that measures."""
+        step.traces.write(traces)
+        return self._bounded(step)
+
+    def measure(self, traces: list[Trace], state: tuple[Tensor, ...]) -> dict[str, float]:
+        """After a backward from states that require grad, and from the `traces` [B, ...] that belong to them,
+        one a layer."""
+        lam_0 = [tensor.grad for tensor in state if tensor.grad is not None]
+        core = self._policy.core
+        return boundary_share(core.cells(), traces, lam_0, gradients(core.recurrent_parameters()))
+
+    def _bounded(self, step: Step) -> dict[str, float]:
+        metrics = {"rtrl/trace_breaks": float(self.breaks)}
         if self._config.rtrl.max_trace_norm is not None:
             self.clips += step.traces.bound(self._config.rtrl.max_trace_norm)
             metrics["rtrl/trace_clips"] = float(self.clips)

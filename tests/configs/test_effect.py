@@ -11,6 +11,7 @@ import pytest
 
 from command_line import with_fields
 from configs.core import RotationConfig
+from configs.ppo import PpoConfig
 from configs.presets import preset
 from configs.schema import Config, ConfigError, EnvConfig
 from configs.serial import leaves
@@ -22,8 +23,15 @@ BASE = preset("cartpole_rtrl")
 ALWAYS = {
     *("preset", "seed", "run_dir", "runtime", "device", "learner_threads", "total_steps", "time_limit_s"),
     *("num_actors", "unroll_length", "batch_size", "publish_interval", "max_policy_lag"),
-    *("credit", "discounting", "baseline_cost", "entropy_cost", "reward_clipping", "reward_scale"),
-    *("clip_rho_threshold", "clip_pg_rho_threshold"),
+    *(
+        "objective",
+        "credit",
+        "discounting",
+        "baseline_cost",
+        "entropy_cost",
+        "reward_clipping",
+        "reward_scale",
+    ),
     *("optimizer", "learning_rate", "epsilon", "grad_norm_clipping"),
     *("log_interval_s", "log_interval_steps"),
     *("policy.encoder", "policy.core", "policy.previous_action"),
@@ -41,7 +49,20 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "alpha": ("--alpha 0.9", ADAM),
     "momentum": ("--momentum 0.9", ADAM),
     "encoder_lr_scale": ("--encoder-lr-scale 0.1", NO_ENCODER),
-    "clip_c_threshold": ("--clip-c-threshold 2", "--unroll-length 1"),
+    **{
+        f"clip_{name}_threshold": (f"--clip-{name.replace('_', '-')}-threshold 2", "--objective ppo")
+        for name in ("rho", "pg_rho", "c")
+    },
+    **{
+        f"ppo.{name}": (f"--ppo.{name.replace('_', '-')} {value}", "--objective vtrace")
+        for name, value in (
+            *(("clip", "0.1"), ("value_clip", "0.2"), ("epochs", "2"), ("minibatches", "2")),
+            ("chunk_length", "32"),
+        )
+    },
+    "ppo.normalise_advantages": ("--ppo.no-normalise-advantages", "--objective vtrace"),
+    "ppo.fresh_gradient": ("--ppo.fresh-gradient", "--objective ppo --ppo.chunk-length 64"),
+    "ppo.fresh_targets": ("--ppo.fresh-targets", "--objective ppo --ppo.epochs 1"),
     "lambda_": ("--lambda_ 0.5", "--unroll-length 1"),
     "diagnostics_interval": ("--diagnostics-interval 3", TBPTT),
     "policy.features": ("--policy.features 8", NO_ENCODER),
@@ -84,6 +105,10 @@ SETTINGS: dict[str, tuple[str, str]] = {
 ALIVE = {
     **{f"policy.rotation.{field.name}": RTU for field in dataclasses.fields(RotationConfig)},
     "policy.rotation.projection": "--policy.core linear_rtu --policy.forget-bias 0",
+    **{
+        f"ppo.{field.name}": "--objective ppo --ppo.chunk-length 16"
+        for field in dataclasses.fields(PpoConfig)
+    },
     "alpha": "--optimizer rmsprop",
     "momentum": "--optimizer rmsprop",
     "policy.freeze_core": TBPTT,
@@ -128,6 +153,23 @@ def test_a_setting_without_effect_is_refused_and_else_taken(
             "--ray.address a:1 --ray.object_store_mib 500",
             "ray.object_store_mib = 500: has no effect with ray.a",
         ),
+        (
+            "--unroll-length 1 --clip-c-threshold 2",
+            "clip_c_threshold = 2.0: has no effect with unroll_length",
+        ),
+        (f"--objective ppo {NO_CORE} --ppo.chunk-length 8 --ppo.fresh-gradient", "ppo.fresh_gradient = True"),
+        (
+            "--objective ppo --ppo.epochs 1 --ppo.chunk-length 8 --ppo.fresh-gradient",
+            "ppo.fresh_gradient = T",
+        ),
+        (
+            "--objective ppo --ppo.epochs 1 --ppo.minibatches 1 --ppo.value-clip 1",
+            "ppo.value_clip = 1.0: has",
+        ),
+        ("--objective ppo --ppo.chunk-length 7", "ppo.chunk_length = 7: must divide unroll_length = 64"),
+        ("--objective ppo --ppo.minibatches 5", "ppo.minibatches = 5: must divide the batch's 32 sub-chunks"),
+        ("--objective ppo --rtrl.no-boundary", "rtrl.boundary = False: needs objective = 'vtrace'"),
+        ("--objective ppo --rtrl.staleness-interval 4", "rtrl.staleness_interval = 4: compares one gradient"),
         ("--policy.core none --credit tbptt", "policy.forget_bias = 1.0: cannot take effect"),
         ("--policy.load x --policy.load-encoder y", "give one of the two"),
     ],

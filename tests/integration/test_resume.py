@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from configs.ppo import PpoConfig
 from configs.schema import Config
 from learner.records import checkpoint
 from tests.learner.loop_runs import Run, different, tiny
@@ -48,6 +49,15 @@ CHANGES: dict[str, list[Any]] = {
     "publish_interval": [2, 4],
     "max_policy_lag": [3],
     "credit": ["tbptt", "immediate", "snap1"],
+    "objective": ["ppo"],
+    "ppo.clip": [0.1],
+    "ppo.value_clip": [0.2],
+    "ppo.epochs": [2],
+    "ppo.minibatches": [2],
+    "ppo.chunk_length": [1],
+    "ppo.normalise_advantages": [False],
+    "ppo.fresh_gradient": [True],
+    "ppo.fresh_targets": [True],
     "discounting": [0.5],
     "baseline_cost": [0.1],
     "entropy_cost": [0.1],
@@ -78,6 +88,10 @@ WITH: dict[str, dict[str, Any]] = {
         for name in ("activation", "r_min", "r_max", "max_phase", "radius", "angle")
     },
     "policy.rotation.projection": {"policy.core": "linear_rtu", "policy.forget_bias": 0.0},
+    **{
+        f"ppo.{field.name}": {"objective": "ppo", "ppo.chunk_length": 1}
+        for field in dataclasses.fields(PpoConfig)
+    },
     "policy.freeze_core": {"credit": "tbptt"},
     "max_policy_lag": {"publish_interval": 4},
     "alpha": {"optimizer": "rmsprop"},
@@ -147,6 +161,13 @@ def test_resumed_equals_uninterrupted_to_the_bit_with(name: str, value: Any, tmp
         changes["policy.core"] = "felstm"
     config = _with(config, **changes)
     assert config != tiny()
+    _exact(config, tmp_path, N, 2 * N)
+
+
+@pytest.mark.parametrize("credit", ["tbptt", "immediate", "snap1"])
+def test_ppo_resumes_exactly_by_every_other_credit_too(credit: str, tmp_path: Path) -> None:
+    changes = {"policy.core": "felstm"} if credit == "snap1" else {}
+    config = _with(tiny(), **{"objective": "ppo", "credit": credit, "ppo.chunk_length": 1}, **changes)
     _exact(config, tmp_path, N, 2 * N)
 
 

@@ -90,13 +90,13 @@ MUTANTS = [
         ),
         (
             "V of a step stands for V of the next",
-            "torch.cat([baseline[1:].detach(), last.unsqueeze(0)])",
-            "torch.cat([baseline[:-1].detach(), last.unsqueeze(0)])",
+            "torch.cat([chunk.baseline[1:].detach(), last.unsqueeze(0)])",
+            "torch.cat([chunk.baseline[:-1].detach(), last.unsqueeze(0)])",
         ),
         (
             "the bootstrap value is of the wrong observation",
-            "last = self.step(at_T, reward[T], reset[T], state, previous_action[T])",
-            "last = self.step(at_T, reward[T - 1], reset[T - 1], state, previous_action[T - 1])",
+            "last = self.step(at_T, reward[T], reset[T], chunk.state, previous_action[T])",
+            "last = self.step(at_T, reward[T - 1], reset[T - 1], chunk.state, previous_action[T - 1])",
         ),
         ("a frozen encoder learns", "self.encoder.requires_grad_(False)", "pass"),
     ),

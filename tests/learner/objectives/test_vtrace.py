@@ -11,7 +11,8 @@ import torch
 
 from actors.policy import PolicyUnroll
 from learner.batcher import Batch
-from learner.objectives.vtrace import Loss, actor_critic_loss, clip_reward
+from learner.objectives.targets import clip_reward
+from learner.objectives.vtrace import ActorCriticLoss, actor_critic_loss
 from tests.learner.batches import DISTRIBUTION, SPEC, config, random_batch
 
 T, B = 6, 3
@@ -25,7 +26,7 @@ def _unroll(seed: int = 0, t: int = T, b: int = B) -> PolicyUnroll:
     return PolicyUnroll(logits, baseline, torch.cat([baseline[1:].detach(), last]), None)
 
 
-def _gradients(unroll: PolicyUnroll, batch: Batch) -> tuple[Loss, torch.Tensor, torch.Tensor]:
+def _gradients(unroll: PolicyUnroll, batch: Batch) -> tuple[ActorCriticLoss, torch.Tensor, torch.Tensor]:
     loss = actor_critic_loss(unroll, DISTRIBUTION, batch, config())
     logits, baseline = torch.autograd.grad(loss.total, [unroll.logits, unroll.baseline])
     return loss, logits, baseline
@@ -105,7 +106,7 @@ def test_two_episodes_in_one_rollout_equal_two_rollouts(how: str) -> None:
     batch, unroll = random_batch(T, 1, seed=4, ends=[(end, 0, how)]), _unroll(5, T, 1)
     whole, logits, baseline = _gradients(unroll, batch)
 
-    def part(start: int, stop: int) -> tuple[Loss, torch.Tensor, torch.Tensor]:
+    def part(start: int, stop: int) -> tuple[ActorCriticLoss, torch.Tensor, torch.Tensor]:
         fields = ("observation", "reward", "terminated", "truncated", "reset", "previous_action")
         cut = dataclasses.replace(
             batch,

@@ -33,14 +33,16 @@ def shown() -> list[str]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two offline runs with an API key in the environment: a plain one, and one with all of CONDITIONAL."""
+    """Offline runs with an API key in the environment: a plain one, and one with all of CONDITIONAL, but for
+    what excludes the rest: another objective, of a run of its own."""
     options = {words[i : i + 2] for words in CONDITIONAL.values() for i in range(0, len(words), 2)}
-    more = [word for pair in sorted(options) for word in pair]
+    ppo = ("--objective", "ppo")
+    more = [word for pair in sorted(options - {ppo}) for word in pair]
     folders = {}
     with pytest.MonkeyPatch.context() as patch:
         no_account(patch, tmp_path_factory.mktemp("home"))
         patch.setenv("WANDB_API_KEY", CANARY)
-        for name, options in (("plain", []), ("all", more)):
+        for name, options in (("plain", []), ("all", more), ("ppo", ppo)):
             folders[name] = tmp_path_factory.mktemp(name)
             where = ["--run-dir", str(folders[name]), "--wandb.mode", "offline", "--total-steps", str(STEPS)]
             assert launch.main(["train", "memory_tbptt", *where, *options]) == 0
@@ -71,7 +73,8 @@ def test_a_run_logs_every_metric_but_the_conditional_ones(runs: dict[str, Path])
 
 
 def test_each_conditional_metric_appears_with_its_option(runs: dict[str, Path]) -> None:
-    assert logged(runs["all"]) - {"global_step"} == set(shown())
+    assert (logged(runs["all"]) | logged(runs["ppo"])) - {"global_step"} == set(shown())
+    assert not any(name.startswith("vtrace/") for name in logged(runs["ppo"]))
 
 
 def test_the_api_key_is_in_no_file_of_a_run(runs: dict[str, Path]) -> None:

@@ -21,6 +21,7 @@ perf/fps perf/time_wait_ms perf/time_transfer_ms perf/time_forward_ms perf/time_
 perf/time_rtrl_ms perf/time_optimizer_ms perf/time_publish_ms perf/time_evaluate_ms
 losses/policy losses/baseline losses/entropy losses/total losses/grad_norm
 vtrace/rho_mean vtrace/rho_clip_frac vtrace/c_mean
+ppo/approx_kl ppo/clip_frac ppo/explained_variance
 lag/policy_version_mean lag/policy_version_max queue/rollouts queue/wait_ms
 rtrl/trace_norm rtrl/boundary_grad_frac rtrl/trace_breaks rtrl/trace_clips rtrl/staleness_cos
 faults/actor_restarts faults/env_errors faults/dropped_rollouts faults/checkpoint_errors faults/sink_errors
