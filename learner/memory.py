@@ -9,6 +9,7 @@ import torch
 
 from actors.policy import Policy
 from configs.schema import Config
+from kernels.rtrl import Trace
 
 # How torch's other allocators and NVIDIA's libraries say it: RuntimeErrors of no type of their own.
 _WORDS = ("can't allocate memory", "not enough memory", "ALLOC_FAILED", "out of memory")
@@ -48,11 +49,19 @@ def _sizes(config: Config, policy: Policy) -> str:
         f"{options.hidden_size} and policy.features = {options.features}, or choose a smaller policy.encoder",
     ]
     if config.carries_traces:
-        row = sum(parameter.numel() for parameter in policy.core.recurrent_parameters())
+        trace = policy.core.initial_trace(1, device="cpu")
+        layers = [trace] if isinstance(trace, Trace) else trace
+        row = sum(tensor.nbytes for layer in layers for tensor in layer)
         lines.append(
-            f"  traces of {streams} streams (num_actors x env.num_envs), {_mib(4 * row)} each: "
-            f"{_mib(4 * row * streams)}; lower num_actors, env.num_envs or policy.hidden_size"
+            f"  traces of {streams} streams (num_actors x env.num_envs), {_mib(row)} each: "
+            f"{_mib(row * streams)}; lower num_actors, env.num_envs or policy.hidden_size"
         )
+        if config.objective == "ppo":
+            chunks = config.unroll_length // config.ppo.chunk_of(config.unroll_length) * batch
+            lines.append(
+                f"  and {chunks} more, one for each sub-chunk of a batch (unroll_length / ppo.chunk_length x "
+                f"batch_size): {_mib(row * chunks)}; raise ppo.chunk_length"
+            )
         if config.rtrl.fresh_traces or config.rtrl.staleness_interval:
             lines.append(
                 f"  and {config.rtrl.history_rollouts} rollouts of each to compute traces anew from: lower "

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from kernels.cells.core import Core, State, zero_at
-from kernels.rtrl import BankedTrace, Trace, rtrl_scan
+from kernels.rtrl import BankedTrace, FixedTrace, Trace, rtrl_scan
 from kernels.rtrl.cell import Cell
 
 
@@ -81,7 +81,7 @@ class CellCore(Core):
 
     def unroll(
         self, x: Tensor, state: State, reset: Tensor, trace: Any = None, backend: str = "auto"
-    ) -> tuple[Tensor, State, Trace | BankedTrace | None]:
+    ) -> tuple[Tensor, State, Trace | BankedTrace | FixedTrace | None]:
         h, trace = self._scan(x, state[0], reset, trace, backend)
         return self.output(x, h), (h[-1].flatten(1),), trace
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from kernels.cells.core import Core, State
 from kernels.cells.recurrent import CellCore
-from kernels.rtrl import BankedTrace, Trace
+from kernels.rtrl import BankedTrace, FixedTrace, Trace
 
 
 class Stack(Core):
@@ -65,9 +65,9 @@ class Stack(Core):
         x: Tensor,
         state: State,
         reset: Tensor,
-        trace: Sequence[Trace | BankedTrace] | None = None,
+        trace: Sequence[Trace | BankedTrace | FixedTrace] | None = None,
         backend: str = "auto",
-    ) -> tuple[Tensor, State, list[Trace | BankedTrace] | None]:
+    ) -> tuple[Tensor, State, list[Trace | BankedTrace | FixedTrace] | None]:
         """As `Core.unroll`; `trace` is one a layer, lowest first. Approximate below the top layer."""
         following: list[Tensor] = []
         traces: list[Any] = []

@@ -15,11 +15,11 @@ from kernels.rtrl import ops
 from kernels.rtrl.cell import Cell
 from kernels.rtrl.contract import check_arguments
 from kernels.rtrl.reference import rtrl_reference
-from kernels.rtrl.trace import BankedTrace, Trace
+from kernels.rtrl.trace import BankedTrace, FixedTrace, Trace
 from kernels.trace import choose_backend
 
 Backend = Literal["auto", "reference", "chunked", "triton"]
-AnyTrace = TypeVar("AnyTrace", bound=Trace | BankedTrace | None)
+AnyTrace = TypeVar("AnyTrace", bound=Trace | BankedTrace | FixedTrace | None)
 
 
 def rtrl_scan(
@@ -44,8 +44,8 @@ def rtrl_scan(
     The gradients of x and h_0 stay inside the chunk.
 
     Returns the states h [T, B, d, N] and the trace after x[T-1]: a new Trace, the one handed in left as it
-    is; or the BankedTrace that was handed in, whose rows `backward` advances in place. Differentiable once in
-    x, the weights and h_0, not in the trace.
+    is; or the BankedTrace that was handed in, whose rows `backward` advances in place; or the FixedTrace that
+    was handed in, as it was. Differentiable once in x, the weights and h_0, not in the trace.
 
     backend: "reference" (step by step, the oracle), "chunked" (torch), "triton" (float32 on a GPU), or
     "auto": triton where it can run, else chunked.
@@ -59,7 +59,8 @@ def rtrl_scan(
                 f"backend = 'triton': cell {cell.name!r} has no Triton functions, choose 'chunked'"
             )
         chosen = "chunked"
-    check_arguments(cell, x, weights, vectors, h_0, reset, trace)
+    given = trace.trace if isinstance(trace, FixedTrace) else trace
+    check_arguments(cell, x, weights, vectors, h_0, reset, given)
     parameters = (*weights, *vectors)
     differentiate = torch.is_grad_enabled() and any(v.requires_grad for v in (x, h_0, *parameters))
     W = torch.stack(list(weights))
@@ -72,17 +73,18 @@ def rtrl_scan(
         h, _, _ = ops.rtrl_forward(x, W, psi, h_0, reset, list(trace.bank), rows, True, cell.name, chosen)
         trace.await_backward(h)
         return h, trace
+    assert given is None or isinstance(given, Trace)
     if chosen == "reference":
-        h, advanced = rtrl_reference(cell, x, W, psi, h_0, reset, trace)
-        return h, cast("AnyTrace", advanced)
-    tensors = [] if trace is None else list(trace)
-    derivatives = differentiate or trace is not None
+        h, advanced = rtrl_reference(cell, x, W, psi, h_0, reset, given)
+        return h, trace if isinstance(trace, FixedTrace) else cast("AnyTrace", advanced)
+    tensors = [] if given is None else list(given)
+    derivatives = differentiate or given is not None
     h, u, extra = ops.rtrl_forward(x, W, psi, h_0, reset, tensors, None, derivatives, cell.name, chosen)
-    if trace is None:
+    if given is None or isinstance(trace, FixedTrace):
         return h, trace
     with torch.no_grad():
         advanced = ops.rtrl_advance(x, psi, h, h_0, reset, u, extra, tensors, cell.name, chosen)
     return h, cast("AnyTrace", Trace(*advanced))
 
 
-__all__ = ["Backend", "BankedTrace", "Cell", "Trace", "rtrl_scan"]
+__all__ = ["Backend", "BankedTrace", "Cell", "FixedTrace", "Trace", "rtrl_scan"]

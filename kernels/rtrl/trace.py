@@ -4,6 +4,7 @@ place."""
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -50,6 +51,14 @@ class Trace(NamedTuple):
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Trace:
         return Trace(*(function(tensor) for tensor in self))
+
+
+@dataclass(frozen=True, slots=True)
+class FixedTrace:
+    """The sensitivities before a chunk that is learned from and left: its boundary term is taken from them,
+    and nothing is advanced, which saves a batched GEMM. For a chunk that is gone over several times."""
+
+    trace: Trace
 
 
 # For each bank (its matrices): rows whose forward ran and whose backward has not.

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from actors.policy import Policy, State
 from actors.rollout import map_observation
-from kernels.rtrl import Trace
+from kernels.rtrl import FixedTrace, Trace
 from learner.batcher import Batch
+
+AnyTrace = TypeVar("AnyTrace", Trace, FixedTrace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def _at(part: slice | int, tensor: Tensor) -> Tensor:
     return tensor[part]
 
 
-def for_core(traces: list[Trace]) -> Trace | list[Trace]:
+def for_core(traces: list[AnyTrace]) -> AnyTrace | list[AnyTrace]:
     """As the core's `unroll` takes them: a stack takes a list."""
     return traces[0] if len(traces) == 1 else traces
 

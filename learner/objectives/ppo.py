@@ -23,7 +23,7 @@ from torch import Tensor
 from actors.policy import Policy, State
 from actors.policy.distributions import Distribution
 from configs.schema import Config
-from kernels.rtrl import Trace
+from kernels.rtrl import FixedTrace, Trace
 from kernels.vtrace import importance_ratio
 from learner.batcher import Batch
 from learner.objectives.chunks import Pass, draw, for_core, run
@@ -175,7 +175,7 @@ class Ppo:
     ) -> PpoLoss:
         inputs = (batch.observation, batch.reward, batch.reset, batch.previous_action)
         observation, reward, reset, action = (draw(part, self._length, chunks) for part in inputs)
-        trace = None if traces is None else for_core(traces)
+        trace = None if traces is None else for_core([FixedTrace(layer) for layer in traces])
         chunk = self._policy.chunk(observation, reward, reset, state, action, trace, self._config.credit)
         part = Sample(*(draw(tensor, self._length, chunks) for tensor in sample))
         return ppo_loss(chunk.logits, chunk.baseline, part, self._policy.distribution, self._config)

@@ -55,6 +55,23 @@ def test_atari_by_rtrl_leaves_a_whole_run_directory(launch: Launch, tmp_path: Pa
     assert returns and all(0 <= value < 100 for value in returns)
 
 
+def test_ppo_by_rtrl_trains_through_ray_and_goes_on(launch: Launch, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    words = ("train", "cartpole_rtrl", "--run-dir", str(run_dir), "--wandb.mode", "disabled")
+    more = ("--objective", "ppo", "--ppo.chunk-length", "16", "--diagnostics-interval", "1")
+    for begun, until in (((*words, *more), "8192"), (("train", "--resume", str(run_dir)), "12288")):
+        code, output = launch(*begun, "--log-interval-s", "0.01", "--total-steps", until)
+        assert code == 0, output
+        assert f"total_steps = {until} reached" in output
+    rows = read_metrics(run_dir)
+    steps = [row["global_step"] for row in rows]
+    assert steps == sorted(steps) and steps[-1] == 12288
+    seen = set().union(*rows)
+    assert seen >= {"ppo/approx_kl", "ppo/clip_frac", "ppo/explained_variance", "rtrl/boundary_grad_frac"}
+    assert not any(name.startswith("vtrace/") for name in seen)
+    assert all(row["ppo/approx_kl"] > 0 for row in rows if "ppo/approx_kl" in row)
+
+
 def _started(launch: Launch, run_dir: Path, *more: str) -> subprocess.Popen[str]:
     """A run that has learned from something."""
     process = launch.start(

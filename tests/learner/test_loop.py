@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -13,9 +14,10 @@ from torch import nn
 
 from actors.fleet.fleet import FleetError
 from actors.rollout import Rollout
+from configs.ppo import PpoConfig
 from configs.schema import ConfigError
 from learner.learner import LearnerError
-from learner.memory import OutOfMemory
+from learner.memory import OutOfMemory, naming_sizes
 from learner.publish import LocalPublisher, PublishError
 from learner.records import checkpoint
 from tests.learner.loop_runs import Run, different, tiny
@@ -208,6 +210,23 @@ def test_out_of_memory_names_the_sizes_and_what_to_lower(tmp_path: Path) -> None
     assert "lower batch_size, then unroll_length" in text
     assert "traces of 12 streams (num_actors x env.num_envs)" in text
     assert "policy.hidden_size" in text and "GPU 0 has" in text
+
+
+@pytest.mark.parametrize(("core", "numbers"), [("elstm", 2 * 80 + 4), ("rtu", 2 * 2 * 80 + 2 * 2)])
+def test_out_of_memory_counts_the_traces_of_ppos_sub_chunks(core: str, numbers: int, tmp_path: Path) -> None:
+    """A trace holds K d D' + V d numbers of 4 bytes a unit; D = 65 is padded to 80."""
+    base = tiny(unroll_length=6, objective="ppo")
+    policy = dataclasses.replace(base.policy, core=core, forget_bias=0.0, hidden_size=1000)
+    config = dataclasses.replace(base, policy=policy, ppo=PpoConfig(chunk_length=2))
+    learner = Run(config, tmp_path).learner
+    with pytest.raises(OutOfMemory) as caught, naming_sizes(config, learner.policy, learner.device):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+    text, mib = str(caught.value), 4 * 1000 * numbers / 2**20
+    assert (
+        f"traces of 12 streams (num_actors x env.num_envs), {mib:,.1f} MiB each: {12 * mib:,.1f} MiB" in text
+    )
+    assert "and 24 more, one for each sub-chunk of a batch" in text
+    assert f"{24 * mib:,.1f} MiB; raise ppo.chunk_length" in text
 
 
 def test_weights_that_are_half_moved_are_not_saved(
