@@ -37,9 +37,10 @@ SIZES = {
     "elstm": 18,
     "mingru": 40,
     "indylstm": 19,
+    "gru": 13,
 }
 """hidden_size that gives the core about 1,040 parameters, readout and output gate included."""
-FORGET_BIAS = {"elstm": 2.0, "mingru": 2.0, "indylstm": 2.0}
+FORGET_BIAS = {"elstm": 2.0, "mingru": 2.0, "indylstm": 2.0, "gru": 2.0}
 """The memory presets'. The rotations start as in their papers: r^2 uniform in [0, 1]."""
 
 
@@ -61,8 +62,8 @@ def core(name: str, hidden_size: int | None = None) -> str:
 
 
 ARMS: dict[str, tuple[str, str, int]] = {
-    **{name: (name, "rtrl", UNROLL) for name in SIZES},
-    **{f"{name}_tbptt_{T}": (name, "tbptt", T) for name in ("rtu", "lru") for T in (5, 20)},
+    **{name: (name, "rtrl", UNROLL) for name in SIZES if name != "gru"},
+    **{f"{name}_tbptt_{T}": (name, "tbptt", T) for name in ("rtu", "lru", "gru") for T in (5, 20)},
 }
 """Core, credit and unroll of each arm of `trace_conditioning`, at equal parameters."""
 OPERATIONS = 8448.0
@@ -77,6 +78,7 @@ SIZES_BY_OPERATIONS = {
     "indylstm": 20,
     **{f"rtu_tbptt_{T}": 88 for T in (5, 20)},
     **{f"lru_tbptt_{T}": 23 for T in (5, 20)},
+    **{f"gru_tbptt_{T}": 18 for T in (5, 20)},
 }
 """hidden_size of each arm of `trace_conditioning_operations`, whose agent step takes about as many."""
 RATE: dict[str, float] = {}

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from kernels.cells import CellCore, make_core
 from kernels.cells.core import Core
+from kernels.cells.torch_rnn import TorchRNN
 
 
 def parameters(core: Core) -> int:
@@ -24,9 +25,12 @@ def parameters(core: Core) -> int:
 
 
 def operations(core: Core, credit: str, unroll: int) -> float:
-    """Of one agent step; `credit` as in the config. Raises TypeError for a core that is not element-wise."""
+    """Of one agent step; `credit` as in the config. Raises TypeError for a core of another kind."""
+    if isinstance(core, TorchRNN):  # the recurrent matrices hand a gradient on to the state
+        sizes = {name: p.numel() for name, p in core.named_parameters() if p.ndim == 2}
+        return float(sum(size * (6 if "weight_hh" in name else 4) for name, size in sizes.items()))
     if not isinstance(core, CellCore):
-        raise TypeError(f"{type(core).__name__}: only element-wise cells are counted")
+        raise TypeError(f"{type(core).__name__}: only element-wise cells, gru and lstm are counted")
     cell = core.cell
     matrix = core.num_units * core.input_size
     recurrent = {id(parameter) for parameter in core.recurrent_parameters()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -69,8 +68,10 @@ def test_operations_are_those_counted_by_hand() -> None:
     gate = 2 * N * (D + N) * 3
     assert operations(elstm, "rtrl", T) == 2 * 2 * N * D * 2 + 2 * 2 * N * D + 2 * 2 * N * D / T + gate
     assert parameters(elstm) == 2 * N * D + 4 * N + N * (D + N) + N
+    # Three gates of a GRU: of the input forward and weight gradient, of the state the state's gradient too.
+    assert operations(make_core("gru", D, N), "tbptt", T) == 2 * 3 * N * D * 2 + 2 * 3 * N * N * 3
     with pytest.raises(TypeError, match="only element-wise cells"):
-        operations(make_core("lstm", D, N), "tbptt", T)
+        operations(make_core("felstm", D, N), "tbptt", T)
 
 
 def test_the_bounds_are_the_tasks() -> None:
@@ -93,4 +94,4 @@ def test_a_run_is_measured_by_its_last_weights(tmp_path: Path) -> None:
 def test_gated_cells_keep_the_presets_forget_bias() -> None:
     assert "--policy.forget-bias 2" in core("mingru") and "--policy.forget-bias 0" in core("rtu")
     assert f"--grad-norm-clipping {20 * conditioning.STREAMS}" in task(20)
-    assert set(SIZES) <= set(ARMS) and dataclasses.is_dataclass(Arm)
+    assert {core_of for core_of, _, _ in ARMS.values()} == set(SIZES)
