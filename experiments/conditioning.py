@@ -81,8 +81,22 @@ SIZES_BY_OPERATIONS = {
     **{f"gru_tbptt_{T}": 18 for T in (5, 20)},
 }
 """hidden_size of each arm of `trace_conditioning_operations`, whose agent step takes about as many."""
-RATE: dict[str, float] = {}
-"""The best of RATES of each arm on the pilot's seeds (`experiment trace_conditioning_pilot`)."""
+RATE: dict[str, float] = {
+    "rtu": 3e-2,
+    "linear_rtu": 3e-2,
+    "lru": 1e-2,
+    "block_diagonal": 1e-2,
+    "elstm": 3e-2,
+    "mingru": 3e-2,
+    "indylstm": 3e-2,
+    "rtu_tbptt_5": 3e-2,
+    "rtu_tbptt_20": 3e-2,
+    "lru_tbptt_5": 3e-3,
+    "lru_tbptt_20": 3e-2,
+    "gru_tbptt_5": 3e-2,
+    "gru_tbptt_20": 3e-2,
+}
+"""The best of RATES of each arm on seed 100 (experiments/results/trace_conditioning_pilot)."""
 
 
 def arm(

@@ -29,7 +29,7 @@ def operations(core: Core, credit: str, unroll: int) -> float:
     if isinstance(core, TorchRNN):  # the recurrent matrices hand a gradient on to the state
         sizes = {name: p.numel() for name, p in core.named_parameters() if p.ndim == 2}
         return float(sum(size * (6 if "weight_hh" in name else 4) for name, size in sizes.items()))
-    if not isinstance(core, CellCore):
+    if not isinstance(core, CellCore) or not core.supports_rtrl:
         raise TypeError(f"{type(core).__name__}: only element-wise cells, gru and lstm are counted")
     cell = core.cell
     matrix = core.num_units * core.input_size

@@ -59,6 +59,8 @@ def draw(experiment: Experiment, result: dict[str, Any], curves: Sequence[Curve]
 
 
 def _levels(experiment: Experiment) -> dict[str, float]:
+    if experiment.chance is None:
+        return {}
     if experiment.best is None:
         return {"chance": experiment.chance}
     return {"no memory": experiment.chance, "best": experiment.best}

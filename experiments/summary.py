@@ -58,6 +58,8 @@ class Curve:
     total_steps: int
     seconds: float
     windows: list[Window]
+    beside: float | None = None
+    """Mean of the number that `Experiment.beside` names over the rows that have it."""
 
     @property
     def final(self) -> float:
@@ -83,12 +85,15 @@ def read_curves(runs: Sequence[Finished], experiment: Experiment) -> list[Curve]
     for run in runs:
         seconds = run.seconds()
         assert seconds is not None, "only finished runs are read"
-        windows = []
+        windows, beside = [], []
         for row in read_rows(run.folder / "metrics.jsonl"):
             if experiment.reads in row:
                 value, count = experiment.of_return(row[experiment.reads]), f"{source}/episodes"
                 windows.append(Window(row["global_step"], value, round(row[count])))
-        curves.append(Curve(run.arm, run.seed, run.total_steps, seconds, windows))
+            if experiment.beside is not None and experiment.beside in row:
+                beside.append(row[experiment.beside])
+        other = statistics.fmean(beside) if beside else None
+        curves.append(Curve(run.arm, run.seed, run.total_steps, seconds, windows, other))
     return curves
 
 
@@ -144,6 +149,7 @@ def summarise(experiment: Experiment, curves: Sequence[Curve], *, jobs: int) -> 
             "solved_interval": share_interval(solved, len(mine)),
             "steps_to_solved": {str(curve.seed): curve.steps_to_solved(experiment) for curve in mine},
             "seconds": {str(curve.seed): curve.seconds for curve in mine},
+            "beside": {str(curve.seed): curve.beside for curve in mine},
         }
     return {
         "experiment": experiment.name,
@@ -169,8 +175,9 @@ def markdown(experiment: Experiment, result: dict[str, Any]) -> str:
         f"# {experiment.name}\n",
         f"{experiment.description}\n",
         f"| arm | steps | seeds | {metric}, last tenth [95 %] | lowest, highest | solved [95 %] "
-        f"| steps to {metric} {solved:g} | s a run |",
-        "|---" * 8 + "|",
+        f"| steps to {metric} {solved:g} | s a run |"
+        + (f" {experiment.beside} |" if experiment.beside else ""),
+        "|---" * (9 if experiment.beside else 8) + "|",
     ]
     for name, arm in result["arms"].items():
         final, reached = arm["final"], [s for s in arm["steps_to_solved"].values() if s is not None]
@@ -184,6 +191,11 @@ def markdown(experiment: Experiment, result: dict[str, Any]) -> str:
             f"{statistics.median_low(reached):,} ({len(reached)} of {arm['runs']})" if reached else "never",
             f"{statistics.median(arm['seconds'].values()):.0f}",
         ]
+        if experiment.beside:
+            others = [value for value in arm["beside"].values() if value is not None]
+            cells.append(
+                f"{statistics.fmean(others):.4g}{_bounds(mean_interval(others), 4)}" if others else "none"
+            )
         lines.append("| " + " | ".join(cells) + " |")
     lines += [
         f"\n**Failed: {f['arm']}, seed {f['seed']}, exit code {f['exit_code']}.**" for f in result["failed"]

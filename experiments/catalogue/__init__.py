@@ -51,8 +51,8 @@ class Experiment:
     of_return: Callable[[float], float] = float
     """The metric from that number, such as a mean return of some games; linear, since it is given means."""
     lower_is_better: bool = False
-    chance: float
-    """The metric of a policy without memory."""
+    chance: float | None
+    """The metric of a policy without memory; None where it differs by arm, or an arm measures it."""
     best: float | None = None
     """The best that can be had, where it is known."""
     solved: float
@@ -60,6 +60,8 @@ class Experiment:
     this, or at most, where lower is better."""
     digits: int = 3
     """Decimals of the metric in the table."""
+    beside: str | None = None
+    """Another number in a run's rows, whose mean over the whole run is put beside the metric."""
     plot: Plot = "curve"
     """`curve`: the metric against agent steps; `sweep`: its last tenth against `Arm.x`."""
     x_label: str = "agent steps"
@@ -73,6 +75,8 @@ class Experiment:
     @property
     def levels(self) -> str:
         """What the metric is to be compared with, in words."""
+        if self.chance is None:
+            return "what a policy without memory has is an arm, if it is known"
         if self.best is None:
             return f"chance is {self.chance:g}"
         return f"without memory {self.chance:.4g} at best, with it {self.best:.4g}"

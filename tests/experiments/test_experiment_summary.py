@@ -108,6 +108,11 @@ def test_an_error_is_read_from_evaluations_and_the_least_is_best(tmp_path: Path)
     assert "without memory 0.13 at best, with it 0.012" in text and "solved: at most 0.024" in text
     worse = summarise(ERRORS, [curve("rtu", 0, (1000, 0.3, 32))], jobs=1)["arms"]["rtu"]
     assert (worse["solved"], worse["steps_to_solved"]) == (0, {"0": None})
+    beside = replace(ERRORS, beside="charts/window_return", chance=None)
+    curves = read_curves([Run("rtu", 0, 1000, tmp_path)], beside)
+    table = markdown(beside, summarise(beside, curves, jobs=1) | {"failed": []})
+    assert "| s a run | charts/window_return |" in table and "| 1 | 9 |" in table
+    assert "without memory has is an arm" in table
     draw(ERRORS, result, curves, tmp_path / "errors")
     figure = (tmp_path / "errors.svg").read_text()
     assert "<!-- no memory -->" in figure and "<!-- best -->" in figure and "<!-- chance -->" not in figure
