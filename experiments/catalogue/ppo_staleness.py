@@ -1,4 +1,4 @@
-"""PPO with traces and targets that are stale or fresh: four arms, and how far each leaves the acting policy."""
+"""PPO with traces and targets that are stale or fresh, and how far each leaves the acting policy."""
 
 from __future__ import annotations
 
