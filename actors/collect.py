@@ -1,69 +1,44 @@
-"""Stepping a vector env with a policy, cut into rollouts.
+"""Stepping envs with a policy, cut into rollouts: the streams of one actor, in one group of slots or in two.
 
-    env.step(action) -> (x_t, r_t, terminated_t, truncated_t)
-         ^                     |
-         |              inference.step  -> action, logits, next recurrent state
-         +---------------------+
+    group 0   policy | env ------------> | policy | env ...
+    group 1          | policy | env ------------> | policy ...
 
-Next-step autoreset: after an observation that ended an episode the env ignores the action and
-returns the first observation of the next one, so `reset[t+1] = terminated[t] | truncated[t]`.
-The last observation of a rollout is kept and is the first of the next one.
+With two the envs of one run while the other is acted on (`Config.actor_groups`). The last observation of a
+rollout is kept and is the first of the next one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import dataclasses
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from actors.frame_stack import oldest_first
-from actors.inference import Inference, LocalInference
+from actors.group import Group, Sheet
+from actors.inference import Inference, LocalInference, group_seed
 from actors.policy import Policy
-from actors.rollout import EpisodeStats, Rollout, map_observation, observation_parts
+from actors.rollout import Rollout
 from actors.weights import WeightSource
-from configs.schema import Config
-from envs.guard import close_env, env_code
+from configs.schema import Config, ConfigError
+from envs.guard import close_env
 from envs.make import make_vec
-from envs.spec import EnvSpec, Observation, Resumable, VecEnv, check_observation, check_step
-
-
-def _keep(t: int, kept: NDArray[Any], seen: NDArray[Any]) -> None:
-    kept[t] = seen
-
-
-class _Seen:
-    """The observations of one rollout as the wire carries them."""
-
-    def __init__(self, spec: EnvSpec, T: int, first: Observation) -> None:
-        self._frames = spec.frames_stacked
-        if self._frames == 1:
-            self.kept = map_observation(lambda part: np.empty((T + 1, *part.shape), part.dtype), first)
-            return
-        older = oldest_first(first, self._frames)[:-1]
-        self.kept = np.empty((len(older) + T + 1, *older.shape[1:]), first.dtype)
-        self.kept[: len(older)] = older
-
-    def keep(self, t: int, observation: Observation) -> None:
-        if self._frames == 1:
-            map_observation(partial(_keep, t), self.kept, observation)
-        else:
-            self.kept[self._frames - 1 + t] = oldest_first(observation, self._frames)[-1]
+from envs.spec import EnvError, Resumable, Sends, VecEnv
 
 
 class Collector:
-    """The E streams of one actor life.
+    """The E streams of one actor life, in one or more groups, each of the slots of one env.
 
-    `env_seed` seeds the slots; `incarnation` names this life. Raises EnvFaultError when the env's own code
-    fails, or returns a wrong shape or type or a number that is not finite, as soon as it arrives: nothing of
-    that rollout leaves.
+    `env_seed` seeds the slots; `incarnation` names this life. Raises EnvFaultError when an env's own code
+    fails, or returns what its spec does not say: nothing of that rollout leaves.
     """
 
     def __init__(
         self,
-        env: VecEnv,
+        envs: Sequence[VecEnv],
         inference: Inference,
         *,
         unroll_length: int,
@@ -71,168 +46,128 @@ class Collector:
         incarnation: int,
         env_seed: int,
     ) -> None:
-        self._env = env
+        self._envs = envs
         self._inference = inference
         self._unroll_length = unroll_length
         self._actor_id = actor_id
         self._incarnation = incarnation
         self._sequence_number = 0
-        slots = env.num_envs
-        self._levels = env.spec.levels or (env.spec.id,) * slots
-        self._steps = 0
-        with env_code(env.spec.id, "reset()"):
-            self._observation: Observation = env.reset(seed=env_seed)
-        check_observation(env.spec, slots, self._observation, self._steps)
-        self._reward = np.zeros(slots, np.float32)
-        self._terminated = np.zeros(slots, np.bool_)
-        self._truncated = np.zeros(slots, np.bool_)
-        self._reset = np.ones(slots, np.bool_)
-        self._game_over = np.zeros(slots, np.bool_)
-        self._previous_action = inference.initial_action(slots)
-        self._state = inference.initial_state(slots)
-        self._return = np.zeros(slots, np.float64)
-        self._length = np.zeros(slots, np.int64)
+        *starts, self._slots = accumulate((env.num_envs for env in envs), initial=0)
+        self._groups = [
+            Group(env, inference, first=first, seed=group_seed(env_seed, number))
+            for number, (env, first) in enumerate(zip(envs, starts, strict=True))
+        ]
 
-    def collect(self, heartbeat: Callable[[], None] = lambda: None) -> Rollout:
-        """The next T steps. `heartbeat` is called once a step, for liveness checks."""
-        T, E = self._unroll_length, self._env.num_envs
-        spec = self._env.spec
+    def collect(self) -> Rollout:
+        """The next T steps."""
+        T = self._unroll_length
         self._inference.refresh()
-        seen = _Seen(spec, T, self._observation)
-        arrivals = {
-            "reward": np.empty((T + 1, E), np.float32),
-            "terminated": np.empty((T + 1, E), np.bool_),
-            "truncated": np.empty((T + 1, E), np.bool_),
-            "reset": np.empty((T + 1, E), np.bool_),
-        }
-        if spec.frames_stacked > 1:
-            arrivals["game_over"] = np.empty((T + 1, E), np.bool_)
-        action: list[NDArray[Any]] = []
-        logits: list[NDArray[np.float32]] = []
-        previous_action = self._previous_action.copy()
-        initial_state = tuple(array.copy() for array in self._state)
-        versions: list[int] = []
-        episodes: list[EpisodeStats] = []
-        for t in range(T + 1):
-            seen.keep(t, self._observation)
-            for name, array in arrivals.items():
-                array[t] = getattr(self, f"_{name}")
-            if t == T:
-                break
-            decision = self._inference.step(
-                self._observation, self._reward, self._reset, self._state, self._previous_action
-            )
-            action.append(decision.action)
-            logits.append(decision.logits)
-            versions.append(decision.version)
-            self._state, self._previous_action = decision.state, decision.action
-            self._advance(decision.env_action, episodes)
-            heartbeat()
+        sheet = Sheet(self._envs[0].spec, T, self._slots)
+        for group in self._groups:
+            group.begin(sheet)
+        for t in range(T):
+            for group in self._groups:
+                if t > 0:
+                    group.arrive(sheet.episodes)
+                group.decide(t, sheet)
+        for group in self._groups:
+            group.arrive(sheet.episodes)
+            group.write(T, sheet)
         rollout = Rollout(
-            observation=seen.kept,
-            **arrivals,
-            action=np.stack(action),
-            behaviour_logits=np.stack(logits),
-            previous_action=previous_action,
-            initial_state=initial_state,
+            observation=sheet.observation,
+            reward=sheet.arrivals["reward"],
+            terminated=sheet.arrivals["terminated"],
+            truncated=sheet.arrivals["truncated"],
+            reset=sheet.arrivals["reset"],
+            game_over=sheet.arrivals.get("game_over"),
+            action=sheet.decisions["action"],
+            behaviour_logits=sheet.decisions["behaviour_logits"],
+            previous_action=np.concatenate(sheet.previous_action),
+            initial_state=tuple(np.concatenate(parts) for parts in zip(*sheet.state, strict=True)),
             actor_id=self._actor_id,
             incarnation=self._incarnation,
             sequence_number=self._sequence_number,
-            policy_version_min=min(versions),
-            policy_version_max=max(versions),
-            episodes=episodes,
+            policy_version_min=min(sheet.versions),
+            policy_version_max=max(sheet.versions),
+            episodes=sheet.episodes,
         )
         rollout.validate()
         self._sequence_number += 1
         return rollout
 
-    def _advance(self, action: NDArray[Any], episodes: list[EpisodeStats]) -> None:
-        """One env step, and the books of the games: raw returns, over lost lives too."""
-        spec = self._env.spec
-        with env_code(spec.id, "step()", often=True):
-            step = self._env.step(action)
-        self._steps += 1
-        check_step(spec, self._env.num_envs, step, self._steps)
-        self._reset = self._terminated | self._truncated
-        self._return += step.reward
-        # The step that only starts a new game is no decision, so it does not count.
-        self._length += ~(self._reset & (self._length == 0))
-        for slot in np.flatnonzero(step.game_over):
-            episodes.append(
-                EpisodeStats(
-                    episodic_return=float(self._return[slot]),
-                    episodic_length=int(self._length[slot]),
-                    level=self._levels[slot],
-                    slot=int(slot),
-                    ended_by="truncation" if step.truncated[slot] else "termination",
-                )
-            )
-        self._return[step.game_over] = 0.0
-        self._length[step.game_over] = 0
-        self._observation, self._reward = step.observation, step.reward
-        self._terminated, self._truncated = step.terminated, step.truncated
-        self._game_over = step.game_over
-
     def close(self) -> None:
-        close_env(self._env.spec.id, self._env)
+        close_all(self._envs)
 
     # --- resuming, for envs that can write down their state ------------------------------------
 
-    _ARRAYS = ("reward", "terminated", "truncated", "reset", "previous_action")
-    _BOOKS = ("return", "length")
-
-    @property
-    def _kept(self) -> tuple[str, ...]:
-        stacked = ("game_over",) if self._env.spec.frames_stacked > 1 else ()
-        return self._ARRAYS + self._BOOKS + stacked
-
     @property
     def resumable(self) -> bool:
-        return isinstance(self._env, Resumable)
+        return all(isinstance(env, Resumable) for env in self._envs)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Everything that decides the next rollout, the policy's weights aside."""
-        if not isinstance(self._env, Resumable):
-            raise ValueError(f"{self._env.spec.id} cannot write down its state")
-        with env_code(self._env.spec.id, "state_dict()"):
-            state = {f"env/{name}": array for name, array in self._env.state_dict().items()}
-        state |= {name: getattr(self, f"_{name}") for name in self._kept}
-        state |= dict(observation_parts(self._observation))
-        state |= {f"state/{i}": array for i, array in enumerate(self._state)}
-        identity = np.array([self._incarnation, self._sequence_number], np.int64)
-        state |= {"identity": identity, "randomness": self._inference.randomness}
+        state = {"identity": np.array([self._incarnation, self._sequence_number], np.int64)}
+        for number, group in enumerate(self._groups):
+            state |= {_prefix(number) + name: array for name, array in group.state_dict().items()}
         return {name: np.array(array) for name, array in state.items()}
 
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
-        if not isinstance(self._env, Resumable):
-            raise ValueError(f"{self._env.spec.id} cannot take up a written state")
-        with env_code(self._env.spec.id, "load_state_dict()"):
-            self._env.load_state_dict({n[4:]: a for n, a in state.items() if n.startswith("env/")})
-        for name in self._kept:
-            setattr(self, f"_{name}", np.array(state[name]))
-        labels = iter([label for label, _ in observation_parts(self._observation)])
-        self._observation = map_observation(lambda _: np.array(state[next(labels)]), self._observation)
-        self._state = tuple(np.array(state[f"state/{i}"]) for i in range(len(self._state)))
-        self._inference.randomness = state["randomness"]
+        for number, group in enumerate(self._groups):
+            its = _prefix(number)
+            group.load_state_dict({name[len(its) :]: a for name, a in state.items() if name.startswith(its)})
         self._incarnation, self._sequence_number = (int(value) for value in state["identity"])
+
+
+def _prefix(number: int) -> str:
+    """Of the names of a group's state; the first has none, as where there is only one."""
+    return f"group {number}/" if number else ""
+
+
+def close_all(envs: Sequence[VecEnv]) -> None:
+    for env in envs:
+        close_env(env.spec.id, env)
+
+
+def check_acting(config: Config) -> None:
+    """Raises EnvError for two groups of an env that would step each of them in the actor's own thread, and
+    ConfigError for a device that is not there."""
+    if config.actor_device != "cpu":
+        try:
+            torch.zeros(1, device=config.actor_device)
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigError(
+                f"actor_device = {config.actor_device!r} cannot be used here ({error}); use 'cpu'"
+            ) from error
+    if config.actor_groups > 1:
+        env = make_vec(dataclasses.replace(config.env, num_envs=1))
+        close_env(env.spec.id, env)
+        if not isinstance(env, Sends):
+            raise EnvError(
+                f"actor_groups = {config.actor_groups} cannot take effect: {config.env.id} steps its slots "
+                "in the actor's own thread, so none would run while others are acted on; leave it at 1"
+            )
 
 
 def make_collector(config: Config, source: WeightSource, actor_id: int, incarnation: int) -> Collector:
     """The streams of one actor life. All its randomness comes from `incarnation` and `actor_id`.
 
-    Raises EnvError and EnvFaultError; the env is closed by then.
+    Raises EnvError and EnvFaultError; the envs are closed by then.
     """
-    env = make_vec(config.env, actor_id=actor_id)
+    groups = config.actor_groups
+    each = dataclasses.replace(config.env, num_envs=config.env.num_envs // groups)
+    envs: list[VecEnv] = []
     try:
-        inference = LocalInference(Policy(env.spec, config.policy), source, seed=incarnation)
+        for number in range(groups):
+            envs.append(make_vec(each, actor_id=actor_id * groups + number))
+        policy = Policy(envs[0].spec, config.policy)
         return Collector(
-            env,
-            inference,
+            envs,
+            LocalInference(policy, source, seed=incarnation, device=config.actor_device),
             unroll_length=config.unroll_length,
             actor_id=actor_id,
             incarnation=incarnation,
             env_seed=incarnation,
         )
     except BaseException:
-        close_env(env.spec.id, env)
+        close_all(envs)
         raise

@@ -49,7 +49,7 @@ def make_parts(config: Config, device: torch.device, stack: ExitStack) -> Iterat
     """Each part by name: on one thread a core, and with threads for all cores; the better one counts.
 
         env        the actors' vector env, random actions
-        inference  `LocalInference.step` on E slots
+        inference  `LocalInference` on E slots
         learner    `Learner.update` on a batch that is at hand
 
     `stack` closes their environments.
@@ -89,9 +89,13 @@ def _inference(config: Config, stack: ExitStack) -> Callable[[], object]:
     env = _opened(config, stack)
     inference, slots = LocalInference(Policy(env.spec, config.policy), None, seed=1), env.num_envs
     observation, reset = env.reset(seed=1), np.zeros(slots, np.bool_)
-    reward, action = np.zeros(slots, np.float32), inference.initial_action(slots)
-    state = inference.initial_state(slots)
-    return lambda: inference.step(observation, reward, reset, state, action)
+    reward, group = np.zeros(slots, np.float32), inference.open(slots)
+
+    def decide() -> object:
+        inference.submit(group, observation, reward, reset)
+        return inference.take(group)
+
+    return decide
 
 
 def _learner(config: Config, device: torch.device) -> Callable[[], object]:

@@ -9,7 +9,17 @@ from configs.serial import leaves
 
 MAY_CHANGE = frozenset(
     {
-        *("run_dir", "runtime", "device", "learner_threads", "num_actors", "total_steps", "time_limit_s"),
+        *(
+            "run_dir",
+            "runtime",
+            "device",
+            "learner_threads",
+            "num_actors",
+            "actor_groups",
+            "actor_device",
+            "total_steps",
+            "time_limit_s",
+        ),
         *("log_interval_s", "log_interval_steps", "diagnostics_interval"),
         *("eval", "checkpoint", "wandb", "ray"),
         *("env.num_threads", "env.dmlab.renderer", "env.dmlab.level_cache", "env.dmlab.dataset_path"),

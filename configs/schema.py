@@ -92,6 +92,12 @@ class Config:
     """Ends the run after this wall time, if that comes before total_steps."""
 
     num_actors: int = 48
+    actor_groups: int = 1
+    """Groups of an actor's slots that take turns: the envs of one run while the other is acted on. For suites
+    whose envs run beside the actor, in threads or processes, where these would stand still meanwhile. On
+    cores that are busy anyway 2 gains nothing."""
+    actor_device: str = "cpu"
+    """Where an actor's policy is: `cpu`, or, inline, a GPU such as `cuda` or `cuda:1`."""
     unroll_length: int = 50
     """T: steps of a rollout."""
     batch_size: int = 32
@@ -221,6 +227,18 @@ class Config:
         )
         if self.objective == "ppo":
             check_ppo(self.ppo, self.rtrl, self.unroll_length, self.batch_size)
+        require(
+            self.actor_groups in (1, 2) and self.env.num_envs % self.actor_groups == 0,
+            "actor_groups",
+            self.actor_groups,
+            f"must be 1, or 2 where env.num_envs = {self.env.num_envs} is even",
+        )
+        require(
+            self.actor_device == "cpu" or self.runtime == "inline",
+            "actor_device",
+            self.actor_device,
+            "Ray lends its actors no GPU here: leave it at 'cpu', or set runtime = 'inline'",
+        )
         slots, streams = self.env.num_envs, self.num_actors * self.env.num_envs
         require(
             self.batch_size % slots == 0,

@@ -102,6 +102,19 @@ class VecEnv(Protocol):
 
 
 @runtime_checkable
+class Sends(Protocol):
+    """An env whose slots run beside the caller, in threads or processes of their own: a step's two halves."""
+
+    def send(self, actions: NDArray[Any]) -> None:
+        """Begins a step. `actions` as `VecEnv.step`; they may be used again once it returns."""
+        ...
+
+    def recv(self) -> VecStep:
+        """Waits for the step begun by `send`."""
+        ...
+
+
+@runtime_checkable
 class Resumable(Protocol):
     """An env whose whole state can be written down, so that a resumed inline run is bit-exact."""
 
@@ -140,14 +153,16 @@ def check_actions(spec: EnvSpec, num_envs: int, actions: NDArray[Any]) -> None:
         raise ValueError(f"{spec.id}: actions {low} to {high}, expected {least} to {most}")
 
 
-def check_observation(spec: EnvSpec, num_envs: int, observation: Observation, step: int) -> None:
+def check_observation(
+    spec: EnvSpec, num_envs: int, observation: Observation, step: int, first_slot: int = 0
+) -> None:
     """Raises EnvFaultError unless each part has the spec's shape and type, and every number is finite.
 
-    `step`: env steps since the reset, for the message.
+    For the message: `step`, env steps since the reset; `first_slot`, the number of the first in the actor.
     """
     shapes, dtypes = spec.observation_shape, spec.observation_dtype
     if not isinstance(shapes, dict):
-        _check_array(spec, "observation", observation, (num_envs, *shapes), dtypes, step)
+        _check_array(spec, "observation", observation, (num_envs, *shapes), dtypes, step, first_slot)
         return
     found = sorted(observation) if isinstance(observation, dict) else type(observation).__name__
     if found != sorted(shapes):
@@ -156,19 +171,25 @@ def check_observation(spec: EnvSpec, num_envs: int, observation: Observation, st
         )
     for name, shape in shapes.items():
         part = observation[name]
-        _check_array(spec, f"observation.{name}", part, (num_envs, *shape), dtypes[name], step)
+        _check_array(spec, f"observation.{name}", part, (num_envs, *shape), dtypes[name], step, first_slot)
 
 
-def check_step(spec: EnvSpec, num_envs: int, arrived: VecStep, step: int) -> None:
+def check_step(spec: EnvSpec, num_envs: int, arrived: VecStep, step: int, first_slot: int = 0) -> None:
     """The same for all that a step returned."""
-    check_observation(spec, num_envs, arrived.observation, step)
-    _check_array(spec, "reward", arrived.reward, (num_envs,), np.float32, step)
+    check_observation(spec, num_envs, arrived.observation, step, first_slot)
+    _check_array(spec, "reward", arrived.reward, (num_envs,), np.float32, step, first_slot)
     for name in ("terminated", "truncated", "game_over"):
-        _check_array(spec, name, getattr(arrived, name), (num_envs,), np.bool_, step)
+        _check_array(spec, name, getattr(arrived, name), (num_envs,), np.bool_, step, first_slot)
 
 
 def _check_array(
-    spec: EnvSpec, name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: Any, step: int
+    spec: EnvSpec,
+    name: str,
+    array: NDArray[Any],
+    shape: tuple[int, ...],
+    dtype: Any,
+    step: int,
+    first_slot: int,
 ) -> None:
     castable = array.dtype == dtype or np.can_cast(array.dtype, dtype, "same_kind")
     if array.shape != shape or not castable:
@@ -178,8 +199,8 @@ def _check_array(
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         slot, *place = np.argwhere(~np.isfinite(array))[0].tolist()
-        level = spec.levels[slot] if spec.levels else spec.id
+        level, value = spec.levels[slot] if spec.levels else spec.id, array[(slot, *place)]
         raise EnvFaultError(
-            f"{spec.id}: {name}{place or ''} at step {step} is {array[(slot, *place)]} in slot {slot}"
+            f"{spec.id}: {name}{place or ''} at step {step} is {value} in slot {first_slot + slot}"
             + (f", level {level}" if level != spec.id else "")
         )

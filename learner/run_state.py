@@ -115,7 +115,9 @@ class RunState:
     def _streams_of(self) -> dict[str, Any]:
         """What streams, traces and history are made by: one that changed makes them another run's."""
         config = self._config
-        names = ("runtime", "num_actors", "credit")
+        names = ["runtime", "num_actors", "credit"]
+        if config.actor_groups > 1:  # the one field that older checkpoints lack
+            names.append("actor_groups")
         branches = {"env": config.env, "rtrl": config.rtrl}
         return {name: getattr(config, name) for name in names} | {
             f"{branch}.{name}": _plain(value)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.collect import Collector, make_collector
+from actors.collect import Collector, check_acting, make_collector
 from actors.rollout import Rollout
 from actors.weights import WeightSource
 from configs.schema import Config
@@ -125,7 +125,9 @@ class InlineFleet:
 
 
 def make_fleet(config: Config, source: WeightSource, *, start_step: int = 0) -> Fleet:
-    """The fleet that `config.runtime` names. `start_step` is 0, or the step a run resumes from."""
+    """The fleet that `config.runtime` names. `start_step` is 0, or the step a run resumes from. Raises as
+    `check_acting`."""
+    check_acting(config)
     if config.runtime == "inline":
         return InlineFleet(config, source, start_step=start_step)
     from actors.fleet.ray_fleet import RayFleet  # the inline runtime works without Ray installed

@@ -1,6 +1,6 @@
 """Whole games of several envs at once by one policy: stepped, counted, and left when they are played.
 
-    envs still at play -> observations, side by side -> Inference.step -> actions -> each env its own
+    envs still at play -> observations, side by side -> Inference -> actions -> each env its own
 
 Every slot plays its own quota of games, fixed beforehand. Counting the first games to finish instead would
 favour short ones. An env whose slots have all played theirs is closed: no step is spent on it.
@@ -59,8 +59,7 @@ class Games:
         self._reset = np.ones(slots, np.bool_)
         self._ended = np.zeros(slots, np.bool_)
         """An episode, at the observation; so the next one resets."""
-        self._state = inference.initial_state(slots)
-        self._action = inference.initial_action(slots)
+        self._group = inference.open(slots)
         self._return = np.zeros(slots, np.float64)
         self._length = np.zeros(slots, np.int64)
         self._since_reward = np.zeros(slots, np.int64)
@@ -81,10 +80,8 @@ class Games:
 
     def step(self) -> None:
         """One step of every env that is still at play."""
-        decision = self._inference.step(
-            self._observation, self._reward, self._reset, self._state, self._action
-        )
-        self._state, self._action = decision.state, decision.action
+        self._inference.submit(self._group, self._observation, self._reward, self._reset)
+        decision = self._inference.take(self._group)
         steps = self._step_envs(decision.env_action)
         self._observation = _side_by_side([step.observation for step in steps])
         self._reward = np.concatenate([step.reward for step in steps])
@@ -153,9 +150,9 @@ class Games:
         keep = np.repeat(np.array(staying), sizes)
         self._slot, self._reward = self._slot[keep], self._reward[keep]
         self._reset, self._ended = self._reset[keep], self._ended[keep]
-        self._action, self._return, self._length = self._action[keep], self._return[keep], self._length[keep]
+        self._return, self._length = self._return[keep], self._length[keep]
         self._since_reward, self._longest_idle = self._since_reward[keep], self._longest_idle[keep]
-        self._state = tuple(array[keep] for array in self._state)
+        self._inference.keep(self._group, keep)
         self._observation = map_observation(lambda part: part[keep], self._observation)
 
     def close(self) -> None:

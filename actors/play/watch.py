@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +48,14 @@ class _Remembering(LocalInference):
     seen: Observation
     last: Decision
 
-    def step(self, observation: Observation, *inputs: Any, **named: Any) -> Decision:
+    def submit(
+        self, group: int, observation: Observation, reward: NDArray[np.float32], reset: NDArray[np.bool_]
+    ) -> None:
         self.seen = observation
-        self.last = super().step(observation, *inputs, **named)
+        super().submit(group, observation, reward, reset)
+
+    def take(self, group: int) -> Decision:
+        self.last = super().take(group)
         return self.last
 
 
@@ -63,7 +68,7 @@ def watch(
     """
     assert env.num_envs == 1 and episodes >= 1 and max_steps >= 1
     inference = _Remembering(policy, None, seed=seed, greedy=greedy)
-    collector = Collector(env, inference, unroll_length=1, actor_id=0, incarnation=seed, env_seed=seed)
+    collector = Collector([env], inference, unroll_length=1, actor_id=0, incarnation=seed, env_seed=seed)
     taken = 0
     try:
         for game in range(1, episodes + 1):

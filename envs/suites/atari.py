@@ -103,11 +103,18 @@ class AtariVecEnv:
         return self._channels_first(observation)
 
     def step(self, actions: NDArray[np.int64]) -> VecStep:
+        self.send(actions)
+        return self.recv()
+
+    def send(self, actions: NDArray[np.int64]) -> None:
         """Raises ValueError for a wrong shape or an action outside [0, num_actions)."""
         check_actions(self.spec, self.num_envs, actions)  # ale-py waits for ever on an unknown action
         if self._fire is not None:
             actions = np.where(self._lost, self._fire, actions)
-        observation, reward, terminated, truncated, info = self._envs.step(actions)
+        self._envs.send(actions)
+
+    def recv(self) -> VecStep:
+        observation, reward, terminated, truncated, info = self._envs.recv()
         truncated = truncated & ~terminated
         game_over = terminated | truncated
         lives = info["lives"].copy()

@@ -56,7 +56,7 @@ def decay(config: Config, state: dict[str, Any], steps: int) -> list[NDArray[np.
         return None
     seed = EVALUATION_SEED + config.seed
     collector = Collector(
-        make_vec(config.env),
+        [make_vec(config.env)],
         LocalInference(policy, None, seed=seed),
         unroll_length=-(-steps // config.env.num_envs),
         actor_id=0,

@@ -19,34 +19,47 @@ class CountingCell:
     def __init__(self, version: int = 0) -> None:
         self.version = version
         self.refreshed = 0
+        self.counts: list[NDArray[np.float32]] = []
+        self.actions: list[NDArray[np.int64]] = []
+        self.asked: list[tuple[NDArray[np.float32], NDArray[np.float32]] | None] = []
 
-    def initial_state(self, batch: int) -> ArrayState:
-        return (np.zeros((batch, 1), np.float32),)
-
-    def initial_action(self, batch: int) -> NDArray[Any]:
-        return np.zeros(batch, np.int64)
+    def open(self, slots: int) -> int:
+        self.counts.append(np.zeros(slots, np.float32))
+        self.actions.append(np.zeros(slots, np.int64))
+        self.asked.append(None)
+        return len(self.counts) - 1
 
     def refresh(self) -> None:
         self.refreshed += 1
 
-    def step(
-        self,
-        observation: NDArray[Any],
-        reward: NDArray[np.float32],
-        reset: NDArray[np.bool_],
-        state: ArrayState,
-        previous_action: NDArray[np.int64],
-    ) -> Decision:
-        before = np.where(reset[:, None], 0.0, state[0]).astype(np.float32)
-        assert (before[:, 0] == observation[:, 0]).all(), "the state has lost count of the episode's steps"
-        logits = np.repeat(before + 1.0, NUM_ACTIONS, axis=1)
-        action = ((before[:, 0] + observation[:, 2]) % NUM_ACTIONS).astype(np.int64)
-        return Decision(action, action, logits, (before + 1.0,), self.version, before[:, 0])
+    def submit(
+        self, group: int, observation: NDArray[Any], reward: NDArray[np.float32], reset: NDArray[np.bool_]
+    ) -> None:
+        before = np.where(reset, 0.0, self.counts[group]).astype(np.float32)
+        assert (before == observation[:, 0]).all(), "the state has lost count of the episode's steps"
+        assert self.asked[group] is None, "submitted twice"
+        self.asked[group] = before, observation[:, 2].copy()
 
-    @property
-    def randomness(self) -> NDArray[np.uint8]:
-        return np.zeros(1, np.uint8)
+    def take(self, group: int) -> Decision:
+        asked = self.asked[group]
+        assert asked is not None, "taken twice"
+        before, slot = asked
+        self.asked[group], self.counts[group] = None, before + 1.0
+        logits = np.repeat(before[:, None] + 1.0, NUM_ACTIONS, axis=1)
+        action = self.actions[group] = ((before + slot) % NUM_ACTIONS).astype(np.int64)
+        return Decision(action, action, logits, before, self.version)
 
-    @randomness.setter
-    def randomness(self, state: NDArray[np.uint8]) -> None:
-        assert state.shape == (1,)
+    def state(self, group: int) -> ArrayState:
+        return (self.counts[group][:, None].copy(),)
+
+    def previous_action(self, group: int) -> NDArray[Any]:
+        return self.actions[group].copy()
+
+    def keep(self, group: int, slots: NDArray[np.bool_]) -> None:
+        self.counts[group], self.actions[group] = self.counts[group][slots], self.actions[group][slots]
+
+    def state_dict(self, group: int) -> dict[str, NDArray[Any]]:
+        return {"state/0": self.counts[group], "previous_action": self.actions[group]}
+
+    def load_state_dict(self, group: int, state: dict[str, NDArray[Any]]) -> None:
+        self.counts[group], self.actions[group] = state["state/0"].copy(), state["previous_action"].copy()

@@ -23,9 +23,10 @@ E = 3
 FLAGS = ("terminated", "truncated", "reset")
 
 
-def _collector(env_id: str, T: int, cell: CountingCell | None = None) -> Collector:
+def _collector(env_id: str, T: int, cell: CountingCell | None = None, groups: int = 1) -> Collector:
+    env = EnvConfig(id=env_id, num_envs=E)
     return Collector(
-        make_vec(EnvConfig(id=env_id, num_envs=E)),
+        [make_vec(env) for _ in range(groups)],
         cell or CountingCell(),
         unroll_length=T,
         actor_id=4,
@@ -42,9 +43,10 @@ def _joined(rollouts: Sequence[Rollout], name: str) -> NDArray[Any]:
     return np.concatenate([*(array[:-1] for array in arrays), arrays[-1][-1:]])
 
 
+@pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("T", [1, 2, 7, 50])
-def test_rollouts_join_without_a_seam(T: int) -> None:
-    collector = _collector("counting/7", T)
+def test_rollouts_join_without_a_seam(T: int, groups: int) -> None:
+    collector = _collector("counting/7", T, groups=groups)
     rollouts = [collector.collect() for _ in range(max(3, 60 // T))]
     assert [rollout.sequence_number for rollout in rollouts] == list(range(len(rollouts)))
     for before, after in pairwise(rollouts):
@@ -113,8 +115,8 @@ def test_weights_are_refreshed_between_rollouts_and_their_versions_recorded() ->
 class _Learning(CountingCell):
     """Takes newer weights at every step, as an inference that many actors share may."""
 
-    def step(self, *arguments: Any) -> Decision:
-        decision = super().step(*arguments)
+    def take(self, group: int) -> Decision:
+        decision = super().take(group)
         self.version += 1
         return decision
 
@@ -125,11 +127,12 @@ def test_a_rollout_names_the_oldest_and_the_newest_weights_that_acted_in_it() ->
     assert spans == [(5, 8), (9, 12)]
 
 
-def test_a_resumed_collector_goes_on_as_if_nothing_had_happened() -> None:
-    collector = _collector("counting/7", 5)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_resumed_collector_goes_on_as_if_nothing_had_happened(groups: int) -> None:
+    collector = _collector("counting/7", 5, groups=groups)
     collector.collect()
     state = collector.state_dict()
-    resumed = _collector("counting/7", 5)
+    resumed = _collector("counting/7", 5, groups=groups)
     resumed.load_state_dict(state)
     for _ in range(4):
         expected, found = collector.collect(), resumed.collect()
@@ -167,8 +170,8 @@ def _rest(
 
 
 class _FixedCell(CountingCell):
-    def step(self, observation, reward, reset, state, previous_action):
-        return super().step(np.zeros((E, 3)), reward, np.ones(E, np.bool_), state, previous_action)
+    def submit(self, group, observation, reward, reset):
+        super().submit(group, np.zeros((E, 3)), reward, np.ones(E, np.bool_))
 
 
 @pytest.mark.parametrize(
@@ -181,6 +184,6 @@ class _FixedCell(CountingCell):
 )
 def test_nothing_of_a_rollout_with_bad_numbers_leaves(spoil: str, words: str) -> None:
     env = _Broken(make_vec(EnvConfig(id="counting/7", num_envs=E)), spoil)
-    collector = Collector(env, _FixedCell(), unroll_length=3, actor_id=4, incarnation=1, env_seed=1)
+    collector = Collector([env], _FixedCell(), unroll_length=3, actor_id=4, incarnation=1, env_seed=1)
     with pytest.raises(EnvFaultError, match=f"counting/7: {words}"):
         collector.collect()

@@ -50,7 +50,7 @@ def _played(env_config: EnvConfig, T: int, steps: int) -> tuple[_Recording, list
     torch.manual_seed(0)
     policy = Policy(env.spec, PolicyConfig(encoder="shallow", features=4, core="none"))
     inference = LocalInference(policy, None, seed=1)
-    collector = Collector(env, inference, unroll_length=T, actor_id=0, incarnation=7, env_seed=5)
+    collector = Collector([env], inference, unroll_length=T, actor_id=0, incarnation=7, env_seed=5)
     rollouts = [collector.collect() for _ in range(steps // T)]
     collector.close()
     return env, rollouts

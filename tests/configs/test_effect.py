@@ -32,6 +32,7 @@ ALWAYS = {
         "reward_clipping",
         "reward_scale",
     ),
+    *("actor_groups", "actor_device"),
     *("optimizer", "learning_rate", "epsilon", "grad_norm_clipping"),
     *("log_interval_s", "log_interval_steps"),
     *("policy.encoder", "policy.core", "policy.previous_action"),

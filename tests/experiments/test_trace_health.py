@@ -32,7 +32,7 @@ def test_decay_is_the_derivative_of_each_state_by_the_one_before(num_layers: int
     policy = Policy(env_spec(config.env), config.policy)
     T = 30  # longer than an episode: a reset lies inside
     collector = Collector(
-        make_vec(config.env),
+        [make_vec(config.env)],
         LocalInference(policy, None, seed=0),
         unroll_length=T,
         actor_id=0,

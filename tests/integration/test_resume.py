@@ -105,7 +105,12 @@ NO_MATTER = {
     ),
     "Ray's streams live in other processes: a resumed run begins new ones, and says so": ("runtime", "ray."),
     "wall time ends the run sooner, and no more": ("time_limit_s",),
-    "another device or number of threads adds up in another order": ("device", "learner_threads"),
+    "another device or number of threads adds up in another order": (
+        "device",
+        "actor_device",
+        "learner_threads",
+    ),
+    "of no env whose state can be written down are there two groups": ("actor_groups",),
     "the start of a new run": ("policy.load",),
     "which env: whether its state can be written down is its own answer (Resumable), told at the resume": (
         "env.",

@@ -6,7 +6,7 @@ from tests.mutants.mutant import in_file
 
 MUTANTS = [
     *in_file(
-        "actors/collect.py",
+        "actors/group.py",
         "actors/test_collect.py",
         (
             "a truncated episode's successor has no reset",
@@ -24,29 +24,32 @@ MUTANTS = [
             "self._length += ~(self._reset & (self._length == 0))",
             "self._length += 1",
         ),
-        ("every rollout is the first", "self._sequence_number += 1", "self._sequence_number += 0"),
-        (
-            "the newest weights stand for the oldest",
-            "policy_version_min=min(versions)",
-            "policy_version_min=max(versions)",
-        ),
         (
             "every game was terminated",
             'ended_by="truncation" if step.truncated[slot]',
             'ended_by="termination" if step.truncated[slot]',
         ),
-        (
-            "the state is that of the rollout's end",
-            "initial_state=initial_state",
-            "initial_state=self._state",
-        ),
-        ("weights are never refreshed", "        self._inference.refresh()\n", ""),
         ("a game's level is another slot's", "level=self._levels[slot]", "level=self._levels[0]"),
+        ("a game's slot is its group's", "slot=self._first + int(slot)", "slot=int(slot)"),
+        ("groups write over each other", "slice(first, first + slots)", "slice(0, slots)"),
         (
             "the first observation has no reset",
             "self._reset = np.ones(slots, np.bool_)",
             "self._reset = np.zeros(slots, np.bool_)",
         ),
+    ),
+    *in_file(
+        "actors/collect.py",
+        "actors/test_collect.py",
+        ("every rollout is the first", "self._sequence_number += 1", "self._sequence_number += 0"),
+        (
+            "the newest weights stand for the oldest",
+            "policy_version_min=min(sheet.versions)",
+            "policy_version_min=max(sheet.versions)",
+        ),
+        ("weights are never refreshed", "        self._inference.refresh()\n", ""),
+        ("the state is the last group's", "group.begin(sheet)", "self._groups[-1].begin(sheet)"),
+        ("groups of an actor see the same games", "seed=group_seed(env_seed, number)", "seed=env_seed"),
     ),
     *in_file(
         "actors/frame_stack.py",
@@ -74,9 +77,21 @@ MUTANTS = [
             "self._version = snapshot.version",
             "self._version = max(self._version, 0)",
         ),
-        ("weights are told of and not copied", "np.copyto(view, snapshot.arrays[name])", "pass"),
-        ("every actor draws the same numbers", "manual_seed(seed)", "manual_seed(0)"),
-        ("the env is given what the wire carries", "distribution.to_env(action).numpy()", "action.numpy()"),
+        (
+            "weights are told of and not copied",
+            "np.copyto(self._at_hand[name].numpy(), snapshot.arrays[name])",
+            "pass",
+        ),
+        (
+            "every actor draws the same numbers",
+            "manual_seed(group_seed(self._seed, number))",
+            "manual_seed(number)",
+        ),
+        ("the env is given what the wire carries", "distribution.to_env(action), step", "action, step"),
+        ("groups draw the same numbers", "if group else seed", "if group < 0 else seed"),
+        ("a group's state stays", "kept.copy_(new)", "kept.copy_(kept)"),
+        ("the previous action stays", "its.action.copy_(action)", "pass"),
+        ("forgotten slots stay and others go", "tuple(tensor[kept] for", "tuple(tensor[~kept] for"),
     ),
     *in_file(
         "actors/policy/policy.py",

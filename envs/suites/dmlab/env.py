@@ -114,21 +114,23 @@ class DmlabVecEnv:
             self._open()
         self._seeds = LevelSeeds(seed, self.num_envs, self._num_maps)
         self._ended[:] = True
-        return self._exchange([()] * self.num_envs).observation
+        self._begin([()] * self.num_envs)
+        return self.recv().observation
 
     def step(self, actions: NDArray[np.int64]) -> VecStep:
+        self.send(actions)
+        return self.recv()
+
+    def send(self, actions: NDArray[np.int64]) -> None:
         """Raises ValueError before `reset`, for a wrong shape, or an action outside [0, num_actions)."""
         if self._seeds is None:
             raise ValueError(f"{self.spec.id}: call reset before step")
         check_actions(self.spec, self.num_envs, actions)
-        return self._exchange([self._actions[action] for action in actions])
+        self._begin([self._actions[action] for action in actions])
 
-    def _exchange(self, actions: list[tuple[int, ...]]) -> VecStep:
-        """A new episode where one has ended, elsewhere a step: all engines work, then all are listened to."""
+    def _begin(self, actions: list[tuple[int, ...]]) -> None:
+        """All engines set to work: on a new episode where one has ended, elsewhere on a step."""
         assert self._seeds is not None
-        parts = {name: array.copy() for name, array in self._parts.items()}
-        reward = np.zeros(self.num_envs, np.float32)
-        ended = np.zeros(self.num_envs, np.bool_)
         try:
             for slot, spare in enumerate(self._spares):
                 if not self._ended[slot]:
@@ -137,6 +139,17 @@ class DmlabVecEnv:
                     self._engines[slot], self._spares[slot] = spare, self._engines[slot]
                 else:
                     self._engines[slot].send("reset", self._seeds.next(slot))
+        except BaseException:
+            self.close()
+            raise
+
+    def recv(self) -> VecStep:
+        """All engines listened to."""
+        assert self._seeds is not None
+        parts = {name: array.copy() for name, array in self._parts.items()}
+        reward = np.zeros(self.num_envs, np.float32)
+        ended = np.zeros(self.num_envs, np.bool_)
+        try:
             for slot, engine in enumerate(self._engines):
                 if engine.pid is None:
                     engine.pid = engine.receive()

@@ -110,11 +110,18 @@ class EnvpoolVecEnv(_ProcgenVecEnv):
         return observation
 
     def step(self, actions: NDArray[np.int64]) -> VecStep:
+        self.send(actions)
+        return self.recv()
+
+    def send(self, actions: NDArray[np.int64]) -> None:
         """Raises ValueError before the first reset, for a wrong shape, or an action outside [0, 15)."""
         if self._envs is None:
             raise ValueError(f"{self.spec.id}: call reset(seed) before step")
         check_actions(self.spec, self.num_envs, actions)
-        observation, reward, terminated, truncated, info = self._envs.step(actions.astype(np.int32))
+        self._envs.send(actions.astype(np.int32))
+
+    def recv(self) -> VecStep:
+        observation, reward, terminated, truncated, info = self._envs.recv()
         self.level_seeds = info["level_seed"].copy()
         return VecStep(
             observation=observation,

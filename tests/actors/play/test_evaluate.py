@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from actors.collect import Collector
-from actors.inference import Decision, LocalInference
+from actors.inference import LocalInference
 from actors.play.evaluate import Playing, evaluate
 from actors.play.evaluation import Evaluation
 from actors.play.games import Games
@@ -102,16 +102,17 @@ def test_the_policy_sees_what_it_sees_in_training() -> None:
             super().__init__(_policy(config), None, seed=1)
             self.seen: list[list[np.ndarray]] = []
 
-        def step(self, *inputs: Any, **named: Any) -> Decision:
-            self.seen.append([np.array(x) for x in (*inputs[:3], inputs[4])])
-            return super().step(*inputs, **named)
+        def submit(self, group: int, observation: Any, reward: Any, reset: Any) -> None:
+            inputs = (observation, reward, reset, self.previous_action(group))
+            self.seen.append([np.array(x) for x in inputs])
+            super().submit(group, observation, reward, reset)
 
     ours, theirs = Noting(), Noting()
     games = Games([make_vec(config.env)], ours, [3] * 16, seed=1, max_steps=1000)
     while not games.done:
         games.step()
     collector = Collector(
-        make_vec(config.env),
+        [make_vec(config.env)],
         theirs,
         unroll_length=len(ours.seen),
         actor_id=0,
@@ -193,22 +194,24 @@ def test_sampling_follows_the_logits_and_greedy_takes_the_largest() -> None:
         policy.policy_head.weight.zero_()
         policy.policy_head.bias.copy_(torch.tensor([0.0, float(np.log(3.0))]))
     n = 4000
-    inputs = (
-        np.zeros((n, 2), np.float32),
-        np.zeros(n, np.float32),
-        np.ones(n, np.bool_),
-        LocalInference(policy, None, seed=0).initial_state(n),
-        np.zeros(n, np.int64),
+
+    def actions(inference: LocalInference) -> np.ndarray:
+        inference.submit(0, np.zeros((n, 2), np.float32), np.zeros(n, np.float32), np.ones(n, np.bool_))
+        return inference.take(0).action
+
+    sampling, again, greedy = (
+        LocalInference(policy, None, seed=0, greedy=greedy) for greedy in (False, False, True)
     )
-    sampled = LocalInference(policy, None, seed=0).step(*inputs).action
+    for inference in (sampling, again, greedy):
+        assert inference.open(n) == 0
+    sampled = actions(sampling)
     assert abs(sampled.mean() - 0.75) < 5 * np.sqrt(0.75 * 0.25 / n)
-    assert (LocalInference(policy, None, seed=0, greedy=True).step(*inputs).action == 1).all()
-    again = LocalInference(policy, None, seed=0)
-    np.testing.assert_array_equal(again.step(*inputs).action, sampled)
-    state = again.randomness.copy()
-    following = again.step(*inputs).action
-    again.randomness = state
-    np.testing.assert_array_equal(again.step(*inputs).action, following)
+    assert (actions(greedy) == 1).all()
+    np.testing.assert_array_equal(actions(again), sampled)
+    state = again.state_dict(0)
+    following = actions(again)
+    again.load_state_dict(0, state)
+    np.testing.assert_array_equal(actions(again), following)
 
 
 def test_every_level_of_a_set_is_played_alike(monkeypatch: pytest.MonkeyPatch) -> None:

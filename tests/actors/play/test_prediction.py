@@ -55,23 +55,37 @@ class Foretelling:
 
     def __init__(self, env: TraceConditioning, constant: float | None) -> None:
         self._env, self._constant, self._nothing = env, constant, np.zeros(SLOTS, np.int64)
-        self.randomness = np.zeros(0, np.uint8)
 
-    def initial_state(self, batch: int) -> tuple[NDArray[np.float32], ...]:
-        return ()
-
-    def initial_action(self, batch: int) -> NDArray[Any]:
-        return self._nothing
+    def open(self, slots: int) -> int:
+        return 0
 
     def refresh(self) -> None:
         pass
 
-    def step(self, observation: Any, *others: Any) -> Decision:
+    def submit(self, group: int, observation: Any, reward: Any, reset: Any) -> None:
+        pass
+
+    def keep(self, group: int, slots: NDArray[np.bool_]) -> None:
+        pass
+
+    def state(self, group: int) -> tuple[NDArray[np.float32], ...]:
+        return ()
+
+    def previous_action(self, group: int) -> NDArray[Any]:
+        return self._nothing
+
+    def state_dict(self, group: int) -> dict[str, NDArray[Any]]:
+        return {}
+
+    def load_state_dict(self, group: int, state: dict[str, NDArray[Any]]) -> None:
+        pass
+
+    def take(self, group: int) -> Decision:
         value = np.full(SLOTS, self._constant or 0.0)
         if self._constant is None:
             value = self._env.best_prediction(GAMMA)
         logits = np.zeros((SLOTS, 1), np.float32)
-        return Decision(self._nothing, self._nothing, logits, (), 0, value.astype(np.float32))
+        return Decision(self._nothing, self._nothing, logits, value.astype(np.float32), 0)
 
 
 def error_of(constant: float | None) -> tuple[float, TraceConditioning]:
@@ -116,11 +130,11 @@ def test_an_evaluation_measures_the_policys_own_values() -> None:
     # The same games, stepped here: four slots of one env.
     env = make_vec(dataclasses.replace(config.env, num_envs=4))
     seen, inference = env.reset(int(distinct_seeds(7, 1)[0])), LocalInference(policy, None, seed=0)
-    state, nothing = inference.initial_state(4), np.zeros(4, np.int64)
+    group, nothing = inference.open(4), np.zeros(4, np.int64)
     reward, values, rewards = np.zeros(4, np.float32), [], []
     for t in range(200):
-        decision = inference.step(seen, reward, np.full(4, t == 0), state, nothing)
-        state, step = decision.state, env.step(nothing)
+        inference.submit(group, seen, reward, np.full(4, t == 0))
+        decision, step = inference.take(group), env.step(nothing)
         seen, reward = step.observation, step.reward
         values.append(decision.value / 0.5)
         rewards.append(reward)

@@ -143,9 +143,9 @@ def test_a_policy_reads_the_instruction_and_the_numbers(observe: Observe) -> Non
     inference = LocalInference(policy, None, seed=0)
 
     def logits(**changes: np.ndarray) -> np.ndarray:
-        state = inference.initial_state(2)
-        inputs = (observation | changes, np.zeros(2, np.float32), np.ones(2, np.bool_), state)
-        return inference.step(*inputs, np.zeros(2, np.int64)).logits
+        group = inference.open(2)
+        inference.submit(group, observation | changes, np.zeros(2, np.float32), np.ones(2, np.bool_))
+        return inference.take(group).logits
 
     plain = logits()
     instruction = np.stack([hash_words("another sentence"), observation["instruction"][1]])
