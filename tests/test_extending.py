@@ -17,7 +17,7 @@ from tests.test_architecture import import_faults
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "extending.md"
-EXAMPLES = ("An environment", "A recurrent cell", "A term of the loss")
+EXAMPLES = ("An environment", "A recurrent cell", "An objective", "A term of the loss")
 NOT_COPIED = shutil.ignore_patterns(
     ".*", "__pycache__", "*.egg-info", "build", "docs", "results", "runs", "wandb"
 )
@@ -115,7 +115,7 @@ def test_the_examples_are_all_that_has_blocks() -> None:
 
 @pytest.fixture(scope="module")
 def examples() -> tuple[list[Block], list[str]]:
-    """All blocks of code, and all commands. The three examples do not meet: they go into one tree."""
+    """All blocks of code, and all commands. The four examples do not meet: they go into one tree."""
     found = sections(PAGE.read_text(encoding="utf-8"))
     every = [block for title in EXAMPLES for block in blocks(found[title])]
     commands = [line for block in every if block.kind == "sh" for line in block.text.splitlines()]

@@ -5,20 +5,18 @@ The loss sums over T and B, as in the paper.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
-from actors.policy import Policy, PolicyUnroll, State
+from actors.policy import PolicyUnroll
 from actors.policy.distributions import Distribution
 from configs.schema import Config
 from kernels.vtrace import importance_ratio
 from learner.batcher import Batch
 from learner.objectives.objective import Loss
 from learner.objectives.targets import select, steps_of, vtrace_targets
-from learner.records.timing import Stopwatch
-from learner.rtrl.rtrl import Rtrl
+from learner.objectives.unrolled import Unrolled
 
 
 class ActorCriticLoss(NamedTuple):
@@ -86,44 +84,7 @@ def actor_critic_loss(
     )
 
 
-class VTrace:
-    """With RTRL the trace rows of the batch's streams give the boundary term in the backward pass, which
-    advances them past the unroll."""
-
-    def __init__(self, policy: Policy, config: Config, rtrl: Rtrl | None) -> None:
-        self._policy, self._config, self._rtrl = policy, config, rtrl
-
-    def losses(self, batch: Batch, update: int, watch: Stopwatch) -> Iterator[Loss]:
-        if (rtrl := self._rtrl) is None:
-            loss = self._loss(batch, batch.initial_state, None)
-            watch.lap("forward")
-            yield Loss(loss.total, loss.metrics())
-            return
-        step = rtrl.begin(batch, update)
-        watch.lap("rtrl")
-        loss = self._loss(batch, step.state, step.traces.for_core)
-        watch.lap("forward")
-
-        def finish() -> dict[str, float]:
-            metrics = rtrl.finish(step, lambda trace: self._loss(batch, batch.initial_state, trace).total)
-            watch.lap("rtrl")
-            return metrics
-
-        yield Loss(loss.total, loss.metrics(), finish)
-
-    def _loss(self, batch: Batch, state: State, trace: Any) -> ActorCriticLoss:
-        unroll = self._policy.unroll(
-            batch.observation,
-            batch.reward,
-            batch.reset,
-            state,
-            batch.previous_action,
-            trace,
-            self._config.credit,
-        )
-        return actor_critic_loss(unroll, self._policy.distribution, batch, self._config)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+class VTrace(Unrolled):
+    def loss(self, unroll: PolicyUnroll, batch: Batch) -> Loss:
+        loss = actor_critic_loss(unroll, self.policy.distribution, batch, self.config)
+        return Loss(loss.total, loss.metrics())

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from actors.policy import Policy
+from configs.ppo import PpoConfig
 from configs.schema import Config, ConfigError, PolicyConfig, RtrlConfig
 from learner.learner import Learner, LearnerError, resolve_device
 from learner.records import timing
@@ -71,6 +72,48 @@ def test_what_rtrl_measures_is_no_time_of_the_optimizer(monkeypatch: pytest.Monk
     laps = {name: value for name, value in metrics.items() if name.startswith("perf/")}
     expected = {"rtrl": 3000.0, "optimizer": 4000.0, "forward": 0.0, "backward": 0.0}
     assert laps == {f"perf/time_{name}_ms": value for name, value in expected.items()}
+
+
+PPO: dict[str, Any] = {"objective": "ppo", "ppo": PpoConfig(epochs=2, minibatches=3)}
+
+
+def test_ppo_reports_known_metrics_and_its_boundary_term_comes_with_the_second_batch() -> None:
+    learner = _learner(**PPO, diagnostics_interval=1)
+    first, second = learner.update(_batch(0)), learner.update(_batch(1))
+    assert first.keys() == second.keys() <= METRICS.keys()
+    assert all(math.isfinite(value) for value in (*first.values(), *second.values()))
+    assert first["rtrl/trace_norm"] == first["rtrl/boundary_grad_frac"] == 0.0
+    assert second["rtrl/trace_norm"] > 0.0 and second["rtrl/boundary_grad_frac"] > 0.0
+    assert (learner.updates, learner.global_step, second["charts/updates"]) == (2, 2 * T * B, 2)
+
+
+def test_ppo_bounds_traces_once_a_batch() -> None:
+    learner = _learner(**PPO, rtrl=RtrlConfig(max_trace_norm=1e-3))
+    assert [learner.update(_batch(n))["rtrl/trace_clips"] for n in range(2)] == [B, 2 * B]
+    assert learner.rtrl is not None
+    rows = learner.rtrl.bank.traces(_batch(2).streams)[0].gather()[0]
+    squares = sum(tensor.flatten(1).square().sum(1) for tensor in rows)
+    torch.testing.assert_close(squares, torch.full((B,), 1e-6))
+
+
+def test_an_error_between_two_steps_of_a_batch_leaves_weights_that_are_not_saved() -> None:
+    learner = _learner(**PPO)
+    before, step, steps = _weights(learner), learner.optimizer.step, 0
+
+    def fail(learning_rate: float) -> None:
+        nonlocal steps
+        steps += 1
+        step(learning_rate)
+        with torch.no_grad():  # the next loss is of these: not finite, though every weight is
+            next(learner.policy.baseline_head.parameters()).fill_(1e38)
+
+    learner.optimizer.step = fail  # type: ignore[method-assign]
+    with pytest.raises(LearnerError, match=r"update 0 at step 0: loss (inf|nan)"):
+        learner.update(_batch())
+    assert steps == 1 and learner.updates == 0 and not learner.is_sound()
+    after = learner.policy.state_dict()
+    assert all(tensor.isfinite().all() for tensor in after.values())
+    assert any(not torch.equal(before[name], tensor) for name, tensor in after.items())
 
 
 def test_first_update_has_no_boundary_and_the_second_has() -> None:
