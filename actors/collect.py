@@ -43,13 +43,14 @@ class Collector:
         *,
         unroll_length: int,
         actor_id: int,
+        first_stream: int = 0,
         incarnation: int,
         env_seed: int,
     ) -> None:
         self._envs = envs
         self._inference = inference
         self._unroll_length = unroll_length
-        self._actor_id = actor_id
+        self._actor_id, self._first_stream = actor_id, first_stream
         self._incarnation = incarnation
         self._sequence_number = 0
         *starts, self._slots = accumulate((env.num_envs for env in envs), initial=0)
@@ -85,6 +86,7 @@ class Collector:
             previous_action=np.concatenate(sheet.previous_action),
             initial_state=tuple(np.concatenate(parts) for parts in zip(*sheet.state, strict=True)),
             actor_id=self._actor_id,
+            first_stream=self._first_stream,
             incarnation=self._incarnation,
             sequence_number=self._sequence_number,
             policy_version_min=min(sheet.versions),
@@ -102,6 +104,7 @@ class Collector:
 
     @property
     def resumable(self) -> bool:
+        """Whether `state_dict` can write the streams down."""
         return all(isinstance(env, Resumable) for env in self._envs)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
@@ -149,22 +152,24 @@ def check_acting(config: Config) -> None:
 
 
 def make_collector(config: Config, source: WeightSource, actor_id: int, incarnation: int) -> Collector:
-    """The streams of one actor life. All its randomness comes from `incarnation` and `actor_id`.
+    """The streams of one actor life. All its randomness comes from `incarnation`.
 
     Raises EnvError and EnvFaultError; the envs are closed by then.
     """
     groups = config.actor_groups
     each = dataclasses.replace(config.env, num_envs=config.env.num_envs // groups)
     envs: list[VecEnv] = []
+    first_stream = actor_id * config.env.num_envs
     try:
         for number in range(groups):
-            envs.append(make_vec(each, actor_id=actor_id * groups + number))
+            envs.append(make_vec(each, first_stream=first_stream + number * each.num_envs))
         policy = Policy(envs[0].spec, config.policy)
         return Collector(
             envs,
             LocalInference(policy, source, seed=incarnation, device=config.actor_device),
             unroll_length=config.unroll_length,
             actor_id=actor_id,
+            first_stream=first_stream,
             incarnation=incarnation,
             env_seed=incarnation,
         )

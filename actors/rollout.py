@@ -7,6 +7,7 @@ behaviour_logits speaks of the decision taken on it. So action t earns reward t+
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -44,13 +45,16 @@ class EpisodeStats:
     """Agent steps."""
     level: str
     slot: int
-    """Env slot of the actor."""
+    """Env slot: the column of the rollout that tells of it."""
     ended_by: Literal["termination", "truncation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """T steps of the E streams of one actor."""
+    """T steps of the E streams of one actor, or of some of them (`columns`).
+
+    Streams are numbered through the run, whoever carries them: column e is stream first_stream + e.
+    """
 
     observation: Observation
     """[T+1, E, ...] as `EnvSpec` says; x_T is again x_0 of the stream's next rollout. Where that stacks S
@@ -73,8 +77,9 @@ class Rollout:
     initial_state: tuple[NDArray[np.float32], ...]
     """Recurrent state before observation 0 is consumed, each array [E, ...]."""
     actor_id: int
+    first_stream: int
     incarnation: int
-    """Drawn anew at each (re)start of the actor: with actor_id it names a stream's life."""
+    """Drawn anew at each (re)start of the actor: with a stream's number it names one life of it."""
     sequence_number: int
     """Counts the rollouts of this incarnation from 0."""
     policy_version_min: int
@@ -96,6 +101,27 @@ class Rollout:
     @property
     def num_streams(self) -> int:
         return self.action.shape[1]
+
+    def columns(self, start: int, stop: int) -> Rollout:
+        """The streams of the columns from `start` on, before `stop`, alone: views, with their own games."""
+        kept = slice(start, stop)
+        timed = ("reward", "terminated", "truncated", "reset", "action", "behaviour_logits", "game_over")
+        cut: dict[str, Any] = {
+            name: array[:, kept] for name in timed if (array := getattr(self, name)) is not None
+        }
+        return dataclasses.replace(
+            self,
+            **cut,
+            observation=map_observation(lambda part: part[:, kept], self.observation),
+            previous_action=self.previous_action[kept],
+            initial_state=tuple(array[kept] for array in self.initial_state),
+            first_stream=self.first_stream + start,
+            episodes=[
+                dataclasses.replace(episode, slot=episode.slot - start)
+                for episode in self.episodes
+                if start <= episode.slot < stop
+            ],
+        )
 
     def validate(self) -> None:
         """Raises ValueError naming the first field whose shape, type or values are wrong."""

@@ -96,6 +96,7 @@ def _rollout(size: Size, actor_id: int, rng: np.random.Generator) -> Rollout:
         previous_action=np.zeros(1, np.int64),
         initial_state=(0.5 * rng.standard_normal((1, size.N)).astype(np.float32),),
         actor_id=actor_id,
+        first_stream=actor_id,
         incarnation=1,
         sequence_number=0,
         policy_version_min=0,

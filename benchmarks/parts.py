@@ -104,11 +104,13 @@ def _learner(config: Config, device: torch.device) -> Callable[[], object]:
     publisher, batcher = LocalPublisher(), Batcher(config, device)
     publisher.publish(learner.policy, 0)
     batch: Batch | None = None
-    for actor_id in range(config.batch_size // config.env.num_envs):
+    for actor_id in range(config.num_actors):
         collector = make_collector(config, publisher.source, actor_id, incarnation=actor_id)
         batcher.add(collector.collect(), 0)
         collector.close()
         batch = batcher.next_batch()
-    assert batch is not None, "batch_size is a multiple of num_envs"
+        if batch is not None:
+            break
+    assert batch is not None, "no batch is larger than all streams"
     whole = batch
     return lambda: learner.update(whole)

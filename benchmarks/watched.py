@@ -49,9 +49,6 @@ class Window:
 class Watched:
     """A source of rollouts for TrainLoop: a fleet's, in windows of `seconds`."""
 
-    resumable = False
-    """Nobody goes on with this run."""
-
     def __init__(
         self,
         fleet: Fleet,

@@ -239,19 +239,13 @@ class Config:
             self.actor_device,
             "Ray lends its actors no GPU here: leave it at 'cpu', or set runtime = 'inline'",
         )
-        slots, streams = self.env.num_envs, self.num_actors * self.env.num_envs
         require(
-            self.batch_size % slots == 0,
+            self.batch_size <= self.num_streams,
             "batch_size",
             self.batch_size,
-            f"must be a multiple of env.num_envs = {slots}, since a rollout carries that many columns",
-        )
-        require(
-            self.batch_size <= streams,
-            "batch_size",
-            self.batch_size,
-            f"can never be filled: num_actors * env.num_envs = {self.num_actors} * {slots} = {streams} "
-            "streams, and a batch holds one rollout of a stream; lower batch_size or raise num_actors",
+            f"can never be filled: num_actors * env.num_envs = {self.num_actors} * {self.env.num_envs} = "
+            f"{self.num_streams} streams, and a batch holds one rollout of a stream; lower batch_size or "
+            "raise num_actors",
         )
 
     @property
@@ -263,6 +257,11 @@ class Config:
     def carries_traces(self) -> bool:
         """Whether the learner keeps sensitivities from unroll to unroll."""
         return self.credit in ("rtrl", "snap1")
+
+    @property
+    def num_streams(self) -> int:
+        """Env slots of all actors."""
+        return self.num_actors * self.env.num_envs
 
     @property
     def num_workers(self) -> int:

@@ -4,7 +4,7 @@ A suite is found by the prefix of the env id (envs/registry.py) and imported whe
 offers
 
     known_ids(config) -> Collection[str]        the ids it can make, for checks and suggestions
-    make(config, actor_id) -> VecEnv            all slots of one actor
+    make(config, first_stream) -> VecEnv        all slots of one actor
     levels_of(env_id) -> Sequence[str]          optional: the levels that a set of them stands for
     held_out(config) -> EnvConfig | None        optional: the levels that training must not see
     make_drawn(config) -> VecEnv | None         optional: one slot that is `Drawable`, where it can be
@@ -28,18 +28,19 @@ from envs.spec import EnvError, EnvSpec, VecEnv
 class _SuiteModule(Protocol):
     def known_ids(self, config: EnvConfig) -> Collection[str]: ...
 
-    def make(self, config: EnvConfig, actor_id: int) -> VecEnv: ...
+    def make(self, config: EnvConfig, first_stream: int) -> VecEnv: ...
 
 
 @makes_env
-def make_vec(config: EnvConfig, *, actor_id: int = 0) -> VecEnv:
+def make_vec(config: EnvConfig, *, first_stream: int = 0) -> VecEnv:
     """All `config.num_envs` slots of one actor.
 
-    `actor_id` tells suites of several levels which of them this actor plays. Raises EnvError for
-    an unknown id, a missing package, a setting without effect, or spaces that a policy cannot use.
+    They are the streams from `first_stream` on: it tells suites of several levels which of them each plays.
+    Raises EnvError for an unknown id, a missing package, a setting without effect, or spaces that a policy
+    cannot use.
     """
     check_env(config)
-    return _load(suite_of(config.id), config.id).make(config, actor_id)
+    return _load(suite_of(config.id), config.id).make(config, first_stream)
 
 
 @makes_env

@@ -1,14 +1,18 @@
 """Rollouts in, batches out: at most one rollout of a stream a batch, oldest first.
 
 Two rollouts of one stream in one batch would start from the same trace, and the second one's would be
-wrong; so the second one waits for the next batch. Streams of one actor travel together, and so a
-batch is a choice of actors.
+wrong; so the second one waits for the next batch. A rollout is cut by columns where that fills a batch, and
+so any number of streams makes batches of any size that is not larger:
+
+    48 streams of one actor, B = 32     |0 . . . . 31|32 . . 47 0 . . 15|16 . . . . 47|   batches
+                                        |<---- rollout 0 ---->|<---- rollout 1 ---->|
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +47,7 @@ class Batch:
     policy_version_min: NDArray[np.int64]
     """[B]: oldest weights that acted in the column."""
     wait_ms: float
-    """Mean age of the batch's rollouts, from the end of acting until they were taken."""
+    """Mean age of the batch's columns, from the end of acting until they were taken."""
     copying: Stopwatch
     """Of the copy to the device: on a GPU it goes on when the batch is handed out."""
 
@@ -56,62 +60,91 @@ class Batch:
 class StreamPiece:
     """Which streams, and which piece of their history, some columns of a batch hold."""
 
-    actor_id: int
+    first_stream: int
     incarnation: int
     sequence_number: int
     num_streams: int
+
+    @property
+    def streams(self) -> range:
+        return range(self.first_stream, self.first_stream + self.num_streams)
 
 
 class Batcher:
     """Holds rollouts until a batch is full."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
-        self._num_streams = config.env.num_envs
-        self._rollouts_per_batch = config.batch_size // self._num_streams
+        self._num_streams = config.num_streams
+        self._batch_size = config.batch_size
         self._unroll_length = config.unroll_length
         self._max_policy_lag = config.max_policy_lag
         self._device = device
         self.dropped = 0
         """Rollouts refused because their weights were too old; their streams' traces start anew."""
         self._waiting: deque[Rollout] = deque()
+        """Whole ones, and what is left of those that did not fit into a batch; oldest first."""
+        self._width: dict[int, int] = {}
+        """Streams of each actor that was heard of."""
         self._staging: dict[str, Tensor] = {}
         self._stacked: Tensor | None = None
 
     def __len__(self) -> int:
+        """Rollouts that wait, whole or in part."""
         return len(self._waiting)
 
     @property
-    def actors(self) -> set[int]:
-        """Actors of which a rollout waits here: no batch has room for a second one of theirs."""
-        return {rollout.actor_id for rollout in self._waiting}
+    def covered(self) -> set[int]:
+        """Actors of whose every stream a rollout waits here: no batch has room for a second one of theirs."""
+        columns: Counter[int] = Counter()
+        for rollout in self._waiting:
+            columns[rollout.actor_id] += rollout.num_streams
+        return {actor_id for actor_id, count in columns.items() if count >= self._width[actor_id]}
 
     def add(self, rollout: Rollout, version: int) -> None:
         """`version`: the learner's present weights. Raises ValueError for a rollout that does not fit."""
-        if (rollout.unroll_length, rollout.num_streams) != (self._unroll_length, self._num_streams):
+        last = rollout.first_stream + rollout.num_streams - 1
+        if rollout.unroll_length != self._unroll_length or last >= self._num_streams:
             raise ValueError(
-                f"rollout of actor {rollout.actor_id} is {rollout.unroll_length} steps x "
-                f"{rollout.num_streams} streams, expected {self._unroll_length} x {self._num_streams}"
+                f"rollout of actor {rollout.actor_id} is {rollout.unroll_length} steps of the streams "
+                f"{rollout.first_stream} to {last}, expected {self._unroll_length} steps of streams below "
+                f"{self._num_streams}"
             )
         if self._max_policy_lag is not None and version - rollout.policy_version_min > self._max_policy_lag:
             self.dropped += 1
             return
+        self._width[rollout.actor_id] = rollout.num_streams
         self._waiting.append(rollout)
 
     def next_batch(self) -> Batch | None:
-        """The next batch, or None while it cannot be filled."""
-        chosen: dict[int, Rollout] = {}
+        """The next batch, or None while it cannot be filled.
+
+        Of each rollout the first columns are taken that there is room for, up to one whose stream is in the
+        batch already, by an older rollout; the others wait. So no rollout of a stream overtakes another.
+        """
+        if sum(rollout.num_streams for rollout in self._waiting) < self._batch_size:
+            return None
+        chosen: list[Rollout] = []
         rest: deque[Rollout] = deque()
+        streams: set[int] = set()
         for rollout in self._waiting:
-            if len(chosen) == self._rollouts_per_batch or rollout.actor_id in chosen:
+            own = range(rollout.first_stream, rollout.first_stream + rollout.num_streams)
+            room = own[: self._batch_size - len(streams)]
+            count = next((i for i, stream in enumerate(room) if stream in streams), len(room))
+            streams.update(own[:count])
+            if count == len(own):
+                chosen.append(rollout)
+                continue
+            if count == 0:
                 rest.append(rollout)
-            else:
-                chosen[rollout.actor_id] = rollout
-        if len(chosen) < self._rollouts_per_batch:
+                continue
+            chosen.append(rollout.columns(0, count))
+            rest.append(rollout.columns(count, len(own)))
+        if len(streams) < self._batch_size:
             return None
         self._waiting = rest
         now = time.time()  # by the wall: another node's clock may be ahead of this one's
-        ages = [max(0.0, now - rollout.finished_at) for rollout in chosen.values()]
-        return self._stack(list(chosen.values()), 1e3 * sum(ages) / len(ages))
+        ages = [max(0.0, now - rollout.finished_at) * rollout.num_streams for rollout in chosen]
+        return self._stack(chosen, 1e3 * sum(ages) / self._batch_size)
 
     def _stack(self, rollouts: list[Rollout], wait_ms: float) -> Batch:
         previous = [np.concatenate([r.previous_action[None], r.action]) for r in rollouts]
@@ -149,10 +182,12 @@ class Batcher:
             **{name: self._to_device(tensor) for name, tensor in columns.items()},
             initial_state=tuple(self._to_device(tensor) for tensor in initial_state),
             streams=[
-                StreamPiece(r.actor_id, r.incarnation, r.sequence_number, r.num_streams) for r in rollouts
+                StreamPiece(r.first_stream, r.incarnation, r.sequence_number, r.num_streams) for r in rollouts
             ],
             episodes=[episode for r in rollouts for episode in r.episodes],
-            policy_version_min=np.repeat([r.policy_version_min for r in rollouts], self._num_streams),
+            policy_version_min=np.repeat(
+                [r.policy_version_min for r in rollouts], [r.num_streams for r in rollouts]
+            ),
             wait_ms=wait_ms,
             copying=copying,
         )
@@ -177,3 +212,24 @@ class Batcher:
             self._staging[name] = buffer
         np.concatenate(arrays, axis=axis, out=buffer.numpy())
         return buffer
+
+    # --- checkpoints ---------------------------------------------------------------------------
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """The rollouts that wait."""
+        fields = [field.name for field in dataclasses.fields(Rollout) if field.name != "finished_at"]
+        return [
+            {name: getattr(rollout, name) for name in fields}
+            | {
+                "episodes": [dataclasses.asdict(episode) for episode in rollout.episodes],
+                "width": self._width[rollout.actor_id],
+            }
+            for rollout in self._waiting
+        ]
+
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
+        for saved in state:
+            fields = {name: value for name, value in saved.items() if name != "width"}
+            fields["episodes"] = [EpisodeStats(**episode) for episode in saved["episodes"]]
+            self._waiting.append(Rollout(**fields))
+            self._width[saved["actor_id"]] = saved["width"]

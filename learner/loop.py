@@ -8,8 +8,7 @@ The loop knows the actors only as a source of rollouts.
 
 How it ends: at total_steps, at time_limit_s or when it is asked to stop, each with a checkpoint; or by an
 error, before which a checkpoint is written too, unless the weights themselves are in doubt. Streams that can
-be written down go into the checkpoint whole: with such, the loop looks at the clock and the stop flag between
-two batches only, never between two rollouts of one, which would be ahead of the learner and lost.
+be written down go into the checkpoint whole, with the rollouts that wait here for a batch.
 """
 
 from __future__ import annotations
@@ -51,11 +50,6 @@ class RolloutSource(Protocol):
     def counters(self) -> Counters: ...
 
     def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None: ...
-
-    @property
-    def resumable(self) -> bool:
-        """Whether `state_dict` writes the streams down: no stop comes between two rollouts of a batch."""
-        ...
 
     def state_dict(self) -> dict[str, NDArray[Any]] | None: ...
 
@@ -112,7 +106,7 @@ class TrainLoop:
                 BestCheckpoint(checkpoints, config.preset),
             )
         self._batcher = Batcher(config, learner.device)
-        self._state = RunState(config, learner, source, publisher, self._metrics, checkpoints)
+        self._state = RunState(config, learner, source, self._batcher, publisher, self._metrics, checkpoints)
         self._checkpoint_errors = 0
         self._seconds: dict[str, float] = {}
 
@@ -200,11 +194,10 @@ class TrainLoop:
                 batch = self._batcher.next_batch()
             if batch is not None:
                 return batch
-            ahead = self._source.resumable and len(self._batcher) > 0
-            if not ahead and self._finished() is not None:
+            if self._finished() is not None:
                 return None
             with self._timed("wait"):
-                rollout = self._source.next_rollout(timeout_s=1.0, skip=self._batcher.actors)
+                rollout = self._source.next_rollout(timeout_s=1.0, skip=self._batcher.covered)
             if rollout is not None:
                 self._batcher.add(rollout, self.learner.updates)
 

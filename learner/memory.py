@@ -40,7 +40,7 @@ def naming_sizes(config: Config, policy: Policy, device: torch.device) -> Iterat
 def _sizes(config: Config, policy: Policy) -> str:
     """What takes memory, one a line, and what makes it smaller, what helps most first."""
     batch, options = config.batch_size, config.policy
-    streams = config.num_actors * config.env.num_envs
+    streams = config.num_streams
     weights = sum(parameter.numel() for parameter in policy.parameters())
     lines = [
         f"  an update of {config.unroll_length} steps (unroll_length) x {batch} columns (batch_size) through "

@@ -3,7 +3,8 @@
     always      weights, optimiser, counters; the window of the last games
     streams     where the actors can write theirs down (inline, on envs that can): envs, episodes, recurrent
                 states; and what belongs to them: traces, the history that traces are computed anew from,
-                and the weights that the actors hold, where those are not the newest (publish_interval)
+                the rollouts that wait for a batch, and the weights that the actors hold, where those are not
+                the newest (publish_interval)
 
 With its streams a run goes on as if it had never stopped, to the bit. Without them new streams start, with
 new episodes and traces of zero, and that is told.
@@ -20,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from configs.schema import Config
+from learner.batcher import Batcher
 from learner.learner import Learner
 from learner.publish import Publisher
 from learner.records import checkpoint
@@ -43,12 +45,14 @@ class RunState:
         config: Config,
         learner: Learner,
         streams: Streams,
+        batcher: Batcher,
         publisher: Publisher,
         metrics: Metrics,
         folder: Path,
     ) -> None:
         self._config, self._learner, self._streams = config, learner, streams
-        self._publisher, self._metrics, self._folder = publisher, metrics, folder
+        self._batcher, self._publisher = batcher, publisher
+        self._metrics, self._folder = metrics, folder
         self.saved_updates: int | None = None
         """Updates done when the newest checkpoint of this process was written."""
 
@@ -81,6 +85,7 @@ class RunState:
         return state | {
             "streams": {name: torch.from_numpy(array) for name, array in arrays.items()},
             "streams_of": self._streams_of(),
+            "waiting": self._batcher.state_dict(),
             "held": None if held is None else {"version": held.version, "arrays": held.arrays},
         }
 
@@ -94,6 +99,7 @@ class RunState:
             return f"{where}; new episodes begin, with traces of zero: {why}"
         self._streams.load_state_dict({name: tensor.numpy() for name, tensor in state["streams"].items()})
         self._learner.load_traces(state)
+        self._batcher.load_state_dict(state["waiting"])
         if (held := state.get("held")) is not None:
             policy = copy.deepcopy(self._learner.policy)
             policy.load_state_dict({name: torch.from_numpy(a) for name, a in held["arrays"].items()})
@@ -107,7 +113,7 @@ class RunState:
                 "the streams were not saved (they live in other processes, or the env cannot write them down)"
             )
         saved, mine = state["streams_of"], self._streams_of()
-        if not isinstance(saved, dict):
+        if not isinstance(saved, dict) or "waiting" not in state:
             return "the checkpoint is of a version that did not save all that belongs to them"
         changed = [name for name in sorted(saved.keys() | mine.keys()) if saved.get(name) != mine.get(name)]
         return f"{', '.join(changed)} changed" if changed else None

@@ -43,16 +43,11 @@ class Fleet(Protocol):
     def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None:
         """The next finished rollout, oldest request first; None if none came in time.
 
-        `skip`: actors of which the learner has a rollout in hand. Theirs stay where they are, and so a fast
-        actor waits for a slow one instead of running ahead.
+        `skip`: actors of whose every stream the learner has a rollout in hand. Theirs stay where they are,
+        and so a fast actor waits for a slow one instead of running ahead.
 
         Raises FleetError when an actor failed too often in a row.
         """
-        ...
-
-    @property
-    def resumable(self) -> bool:
-        """Whether `state_dict` writes the streams down."""
         ...
 
     def state_dict(self) -> dict[str, NDArray[Any]] | None:
@@ -99,12 +94,8 @@ class InlineFleet:
             self.counters.env_errors += 1
             raise FleetError(f"actor {actor_id}: {error}") from error
 
-    @property
-    def resumable(self) -> bool:
-        return all(collector.resumable for collector in self._collectors)
-
     def state_dict(self) -> dict[str, NDArray[Any]] | None:
-        if not self.resumable:
+        if not all(collector.resumable for collector in self._collectors):
             return None
         state: dict[str, NDArray[Any]] = {"turn": np.array(self._turn)}
         for index, collector in enumerate(self._collectors):

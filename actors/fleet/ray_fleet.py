@@ -271,10 +271,6 @@ class RayFleet:
         states = [slot.state for slot in self._slots]
         return [state.life for state in states if not isinstance(state, BackingOff)]
 
-    @property
-    def resumable(self) -> bool:
-        return False
-
     def state_dict(self) -> dict[str, NDArray[Any]] | None:
         return None  # the streams live in other processes; a resumed run starts new incarnations
 

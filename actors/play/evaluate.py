@@ -98,7 +98,7 @@ class Playing:
         together = levels > 1 or self._env.num_threads > 1 or suite_of(self._env.id).steps_together
         each = for_whole_games(self._env, slots if together else 1)
         for turn, share in enumerate(quota.reshape(rounds, slots)):
-            envs = _make(each, turn, 1 if together else slots)
+            envs = _make(each, turn * slots, 1 if together else slots)
             spec = envs[0].spec
             self._protocol = {
                 "env_id": self._env.id,
@@ -178,11 +178,11 @@ class Playing:
         self._games.close()
 
 
-def _make(config: EnvConfig, actor_id: int, count: int) -> list[VecEnv]:
+def _make(config: EnvConfig, first_stream: int, count: int) -> list[VecEnv]:
     envs: list[VecEnv] = []
     try:
         for _ in range(count):
-            envs.append(make_vec(config, actor_id=actor_id))
+            envs.append(make_vec(config, first_stream=first_stream))
     except BaseException:
         for env in envs:
             env.close()

@@ -143,5 +143,5 @@ def known_ids(config: EnvConfig) -> tuple[str, ...]:
     return tuple(_ROMS)
 
 
-def make(config: EnvConfig, actor_id: int) -> AtariVecEnv:
+def make(config: EnvConfig, first_stream: int) -> AtariVecEnv:
     return AtariVecEnv(config)

@@ -101,5 +101,5 @@ def known_ids(config: EnvConfig) -> tuple[str, ...]:
     return IDS
 
 
-def make(config: EnvConfig, actor_id: int) -> CartPole:
+def make(config: EnvConfig, first_stream: int) -> CartPole:
     return CartPole(config.id, config.num_envs)

@@ -89,7 +89,7 @@ def known_ids(config: EnvConfig) -> tuple[str, ...]:
     return (config.id,) if _options(config.id) else ("counting/7", "counting/7/3")
 
 
-def make(config: EnvConfig, actor_id: int) -> Counting:
+def make(config: EnvConfig, first_stream: int) -> Counting:
     options = _options(config.id)
     assert options is not None, config.id
     return Counting(config.id, config.num_envs, *options)

@@ -72,7 +72,7 @@ def _make_one(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
     return OneHotPlanes(make_registered(env_id, _GYM_IDS[env_id], **options))
 
 
-def make(config: EnvConfig, actor_id: int) -> GymVecEnv:
+def make(config: EnvConfig, first_stream: int) -> GymVecEnv:
     return GymVecEnv(config.id, config.num_envs, partial(_make_one, config.id))
 
 

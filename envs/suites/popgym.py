@@ -39,5 +39,5 @@ def _make_one(env_id: str) -> gymnasium.Env[Any, Any]:
     return DiscreteAction(env) if isinstance(env.action_space, spaces.MultiDiscrete) else env
 
 
-def make(config: EnvConfig, actor_id: int) -> GymVecEnv:
+def make(config: EnvConfig, first_stream: int) -> GymVecEnv:
     return GymVecEnv(config.id, config.num_envs, partial(_make_one, config.id))

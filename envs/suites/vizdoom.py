@@ -116,7 +116,7 @@ def _make_one(config: EnvConfig) -> gymnasium.Env[Any, Any]:
     return Screen(make_registered(config.id, _gym_ids()[config.id], **options))
 
 
-def make(config: EnvConfig, actor_id: int) -> GymVecEnv:
+def make(config: EnvConfig, first_stream: int) -> GymVecEnv:
     return GymVecEnv(
         config.id, config.num_envs, partial(_make_one, config), frames_per_step=config.vizdoom.frame_skip
     )

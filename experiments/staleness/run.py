@@ -89,7 +89,7 @@ class Run:
     def update(self) -> tuple[Batch, dict[str, float]]:
         """One batch collected and learned from, and the learner's metrics."""
         while (batch := self._batcher.next_batch()) is None:
-            rollout = self._fleet.next_rollout(timeout_s=0.0, skip=self._batcher.actors)
+            rollout = self._fleet.next_rollout(timeout_s=0.0, skip=self._batcher.covered)
             assert rollout is not None, "an inline fleet always has one"
             self._batcher.add(rollout, self.learner.updates)
         metrics = self.learner.update(batch)

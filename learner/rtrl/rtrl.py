@@ -42,8 +42,7 @@ class Rtrl:
 
     def __init__(self, policy: Policy, config: Config) -> None:
         self._policy, self._config = policy, config
-        slots = config.env.num_envs
-        self.bank = TraceBank(policy.initial_trace(config.num_actors * slots), num_streams=slots)
+        self.bank = TraceBank(policy.initial_trace(config.num_streams))
         options = config.rtrl
         wanted = options.fresh_traces or options.staleness_interval > 0
         self._history = History(options.history_rollouts) if wanted else None

@@ -1,7 +1,7 @@
 """The trace bank: one row of sensitivities a stream, on the learner's device, for the whole run.
 
-A row belongs to (actor_id, slot) and holds the history of one incarnation up to the rollout that was
-learned from last. A rollout that does not continue that history (a new incarnation, or a gap in the
+A row belongs to a stream, whoever carries it, and holds the history of one incarnation up to the rollout that
+was learned from last. A rollout that does not continue that history (a new incarnation, or a gap in the
 sequence numbers) starts from a zero row and is counted; two histories are never mixed. The unroll's
 backward advances the rows in place (`kernels.rtrl.BankedTrace`): no copy of a trace is made.
 """
@@ -76,11 +76,10 @@ def _norms(tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 class TraceBank:
-    """`zero_trace`: what the core's `initial_trace(num_actors * num_streams)` gives."""
+    """`zero_trace`: what the core's `initial_trace(num_streams)` gives."""
 
-    def __init__(self, zero_trace: Trace | list[Trace], *, num_streams: int) -> None:
+    def __init__(self, zero_trace: Trace | list[Trace]) -> None:
         self._layers = [zero_trace] if isinstance(zero_trace, Trace) else zero_trace
-        self._num_streams = num_streams
         self._next: dict[int, tuple[int, int]] = {}
 
     def traces(self, streams: list[StreamPiece]) -> tuple[BatchTraces, int]:
@@ -92,15 +91,13 @@ class TraceBank:
         fresh: list[int] = []
         breaks = 0
         for piece in streams:
-            first = piece.actor_id * self._num_streams
-            mine = range(first, first + piece.num_streams)
-            indices += mine
-            expected = self._next.get(piece.actor_id)
-            if expected != (piece.incarnation, piece.sequence_number):
-                fresh += mine
-                if expected is not None or piece.sequence_number > 0:
-                    breaks += piece.num_streams
-            self._next[piece.actor_id] = (piece.incarnation, piece.sequence_number + 1)
+            indices += piece.streams
+            for stream in piece.streams:
+                expected = self._next.get(stream)
+                if expected != (piece.incarnation, piece.sequence_number):
+                    fresh.append(stream)
+                    breaks += expected is not None or piece.sequence_number > 0
+                self._next[stream] = (piece.incarnation, piece.sequence_number + 1)
         if fresh:
             BatchTraces([BankedTrace(layer, torch.tensor(fresh)) for layer in self._layers]).zero()
         rows = torch.tensor(indices)

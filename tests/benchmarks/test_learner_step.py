@@ -21,7 +21,7 @@ def test_streams_go_on_from_batch_to_batch_and_episodes_end_inside() -> None:
     rollouts = Rollouts(Size(50, 8, 4, "mlp"), CPU)
     first, second = rollouts.next_batch(), rollouts.next_batch()
     assert [piece.sequence_number for piece in second.streams] == [1] * 8
-    assert [piece.actor_id for piece in first.streams] == list(range(8))
+    assert [piece.first_stream for piece in first.streams] == list(range(8))
     assert torch.equal(second.reset[1:], second.terminated[:-1]) and second.reset.any()
     assert not (second.terminated & second.reset).any()
 

@@ -90,7 +90,7 @@ def test_an_engine_that_keeps_aborting_ends_the_run_with_its_own_words(
     )
     code, output = ended(process)
     assert code == 1, output
-    assert "dmlab/tests/fake_abort, slot 0 of actor" in output and "SIGABRT" in output
+    assert "dmlab/tests/fake_abort, stream " in output and "SIGABRT" in output
     assert "ERROR: Hunk_Alloc failed" in output and "1 times in a row" in output
 
 

@@ -45,7 +45,7 @@ CHANGES: dict[str, list[Any]] = {
     "total_steps": [500],
     "num_actors": [2, 5],
     "unroll_length": [3],
-    "batch_size": [4, 12],
+    "batch_size": [4, 12, 5, 7],
     "publish_interval": [2, 4],
     "max_policy_lag": [3],
     "credit": ["tbptt", "immediate", "snap1"],

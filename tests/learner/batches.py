@@ -41,7 +41,8 @@ def random_batch(
     piece: tuple[int, int, int] = (0, 7, 0),
 ) -> Batch:
     """`ends`: (t, column, "terminated" or "truncated"): observation t ended an episode, t+1 begins one.
-    `first_reset`: columns whose observation 0 begins one. `piece`: actor, incarnation, sequence number."""
+    `first_reset`: columns whose observation 0 begins one. `piece`: first stream, incarnation,
+    sequence number."""
     g = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch
 
 from actors.rollout import EpisodeStats, Rollout
 from learner.batcher import Batcher
+from learner.records.state import join_state, split_state
 from tests.learner.batches import config
 
 T, E, A = 6, 3, 4
@@ -32,6 +33,7 @@ def rollout(actor_id: int, number: int = 0, *, t: int = T, version: int = 0, **c
         "previous_action": np.full(E, -1 - actor_id),
         "initial_state": (np.full((E, 5), base, np.float32),),
         "actor_id": actor_id,
+        "first_stream": E * actor_id,
         "incarnation": 7,
         "sequence_number": number,
         "policy_version_min": version,
@@ -61,7 +63,7 @@ def test_columns_keep_their_order_and_nothing_is_mixed() -> None:
     np.testing.assert_array_equal(batch.previous_action[0].numpy(), [-1] * E + [-3] * E)
     np.testing.assert_array_equal(batch.previous_action[1:].numpy(), batch.action.numpy())
     np.testing.assert_array_equal(batch.initial_state[0][:, 0].numpy(), [0.0] * E + [2000.0] * E)
-    assert [piece.actor_id for piece in batch.streams] == [0, 2]
+    assert [piece.streams for piece in batch.streams] == [range(3), range(6, 9)]
     assert batch.episodes == [stats]
     np.testing.assert_array_equal(batch.policy_version_min, [0] * E + [3] * E)
 
@@ -75,14 +77,89 @@ def test_second_rollout_of_a_stream_waits_for_the_next_batch() -> None:
     batcher.add(rollout(2, 0), 0)
     taken = []
     while (batch := batcher.next_batch()) is not None:
-        taken.append([(piece.actor_id, piece.sequence_number) for piece in batch.streams])
-    assert taken == [[(1, 0), (0, 0)], [(1, 1), (2, 0)]]
+        taken.append([(piece.first_stream, piece.sequence_number) for piece in batch.streams])
+    assert taken == [[(3, 0), (0, 0)], [(3, 1), (6, 0)]]
     assert len(batcher) == 1
 
 
-@pytest.mark.parametrize("wrong", [{"t": T - 1}, {"action": np.zeros((T, E + 1), np.int64)}])
+def test_a_rollout_is_cut_where_that_fills_a_batch_and_the_rest_is_the_next_ones_beginning() -> None:
+    games = [
+        EpisodeStats(
+            episodic_return=float(slot), episodic_length=2, level="x", slot=slot, ended_by="truncation"
+        )
+        for slot in range(E)
+    ]
+    batcher = _batcher(batch_size=E + 1)
+    batcher.add(rollout(0, 0, version=1), 4)
+    assert batcher.covered == {0}
+    batcher.add(rollout(2, 5, version=3, episodes=games), 4)
+    first = batcher.next_batch()
+    assert first is not None and len(batcher) == 1 and batcher.covered == set()
+    assert [(piece.streams, piece.sequence_number) for piece in first.streams] == [
+        (range(3), 0),
+        (range(6, 7), 5),
+    ]
+    np.testing.assert_array_equal(first.policy_version_min, [1] * E + [3])
+    assert [game.episodic_return for game in first.episodes] == [0.0]
+    batcher.add(rollout(2, 6), 4)
+    assert batcher.covered == {2}
+    second = (
+        batcher.next_batch()
+    )  # streams 7 and 8 of the first, stream 6 of the second one; none of it twice
+    assert second is None
+    batcher.add(rollout(1, 0), 4)
+    second = batcher.next_batch()
+    assert second is not None
+    assert [(piece.streams, piece.sequence_number) for piece in second.streams] == [
+        (range(7, 9), 5),
+        (range(6, 7), 6),
+        (range(3, 4), 0),
+    ]
+    assert [game.episodic_return for game in second.episodes] == [1.0, 2.0]
+    parts = [rollout(2, 5), rollout(2, 6), rollout(1, 0)]
+    cuts = [slice(1, 3), slice(0, 1), slice(0, 1)]
+    for name in ("observation", "reward", "terminated", "truncated", "reset", "action", "behaviour_logits"):
+        expected = [getattr(part, name)[:, cut] for part, cut in zip(parts, cuts, strict=True)]
+        np.testing.assert_array_equal(getattr(second, name).numpy(), np.concatenate(expected, axis=1))
+    np.testing.assert_array_equal(second.previous_action[0].numpy(), [-3, -3, -3, -2])
+    np.testing.assert_array_equal(second.initial_state[0][:, 0].numpy(), [2500.0, 2500.0, 2600.0, 1000.0])
+
+
+def test_columns_of_a_rollout_of_frames_keep_their_new_games() -> None:
+    whole = rollout(1, game_over=np.arange((T + 1) * E).reshape(T + 1, E) % 2 == 0)
+    part = whole.columns(1, 3)
+    assert whole.game_over is not None and part.game_over is not None
+    np.testing.assert_array_equal(part.game_over, whole.game_over[:, 1:3])
+    part.validate()
+
+
+def test_what_waits_is_written_down_and_taken_up() -> None:
+    games = [
+        EpisodeStats(
+            episodic_return=float(slot), episodic_length=2, level="x", slot=slot, ended_by="truncation"
+        )
+        for slot in range(E)
+    ]
+    batcher, other = _batcher(batch_size=2), _batcher(batch_size=2)
+    batcher.add(rollout(1, 4, version=2, episodes=games), 3)
+    assert batcher.next_batch() is not None
+    tensors, rest = split_state(batcher.state_dict(), "waiting")
+    other.load_state_dict(join_state(rest, tensors))
+    for one in (batcher, other):
+        one.add(rollout(1, 5), 3)
+    assert other.covered == batcher.covered == {1}
+    mine, theirs = batcher.next_batch(), other.next_batch()
+    assert mine is not None and theirs is not None
+    assert theirs.streams == mine.streams and [game.episodic_return for game in theirs.episodes] == [2.0]
+    assert theirs.episodes == mine.episodes
+    for name in ("observation", "previous_action", "reset"):
+        np.testing.assert_array_equal(getattr(theirs, name).numpy(), getattr(mine, name).numpy())
+    np.testing.assert_array_equal(theirs.policy_version_min, mine.policy_version_min)
+
+
+@pytest.mark.parametrize("wrong", [{"t": T - 1}, {"first_stream": 7}])
 def test_rollout_of_another_size_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"expected {T} x {E}"):
+    with pytest.raises(ValueError, match=f"expected {T} steps of streams below 9"):
         _batcher().add(rollout(0, **wrong), 0)
 
 
@@ -94,7 +171,7 @@ def test_rollouts_that_are_too_old_are_dropped_and_counted() -> None:
     assert (batcher.dropped, len(batcher)) == (1, 1)
 
 
-def test_waiting_is_the_mean_over_a_batchs_rollouts_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_is_the_mean_over_a_batchs_columns_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """From when acting ended, on another node perhaps, whose clock may be ahead: never below 0."""
     monkeypatch.setattr("learner.batcher.time", SimpleNamespace(time=lambda: 103.0))
     for ends, expected in (((100.0, 101.0), 2500.0), ((100.0, 105.0), 1500.0)):
@@ -103,6 +180,11 @@ def test_waiting_is_the_mean_over_a_batchs_rollouts_in_milliseconds(monkeypatch:
             batcher.add(rollout(actor_id, finished_at=finished_at), 0)
         batch = batcher.next_batch()
         assert batch is not None and batch.wait_ms == pytest.approx(expected)
+    batcher = _batcher(batch_size=E + 1)
+    for actor_id, finished_at in enumerate((100.0, 101.0)):
+        batcher.add(rollout(actor_id, finished_at=finished_at), 0)
+    batch = batcher.next_batch()
+    assert batch is not None and batch.wait_ms == pytest.approx((3 * 3000.0 + 2000.0) / 4)
 
 
 def test_a_rollout_knows_when_it_was_finished() -> None:

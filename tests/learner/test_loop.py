@@ -38,14 +38,14 @@ def _let_time_run_out(run: Run) -> None:
 def test_an_end_between_any_two_rollouts_loses_nothing(
     rollout: int, end: Callable[[Run], None], tmp_path: Path
 ) -> None:
-    """A batch is two rollouts: half of the moments are in the middle of one."""
+    """A batch is two rollouts: half of the moments are in the middle of one, which is then written down."""
     config = tiny(time_limit_s=1e6)
     whole = Run(config, tmp_path / "whole")
     whole.run(until=6)
     cut = Run(config, tmp_path / "cut", on_rollout=lambda n: end(cut) if n == rollout else None)
     reason = cut.run()
     assert reason == ("stopped by a test" if end is _stop else "time_limit_s = 1e+06 reached")
-    assert cut.learner.updates == -(-rollout // 2)
+    assert cut.learner.updates == rollout // 2
     assert checkpoint.load_latest(tmp_path / "cut").step == cut.learner.global_step
     resumed = Run(config, tmp_path / "cut", resume=True)
     resumed.run(until=6)
@@ -64,8 +64,6 @@ def test_a_stop_before_the_first_rollout_and_after_the_last_update(tmp_path: Pat
 
 class _Starving:
     """A fleet that lives in other processes: from some rollout on nothing comes, whatever is waited."""
-
-    resumable = False
 
     def __init__(self, run: Run, rollouts: int, then: Callable[[Run], None]) -> None:
         self._run, self._left, self._then = run, rollouts, then

@@ -57,10 +57,10 @@ class DmlabVecEnv:
     cannot be played and for an engine that fails later; all engines are closed by then.
     """
 
-    def __init__(self, config: EnvConfig, actor_id: int) -> None:
+    def __init__(self, config: EnvConfig, first_stream: int) -> None:
         options, E = config.dmlab, config.num_envs
         names = levels_of(config.id)
-        levels = [names[(actor_id * E + slot) % len(names)] for slot in range(E)]
+        levels = [names[(first_stream + slot) % len(names)] for slot in range(E)]
         self.num_envs = E
         self._observed = ObservationParts(options)
         self.spec = EnvSpec(
@@ -75,7 +75,7 @@ class DmlabVecEnv:
         self._ended = np.zeros(E, np.bool_)
         self._parts = self._observed.zeros(E)
         self._seeds: LevelSeeds | None = None
-        names = [f"{PREFIX}{level}, slot {slot} of actor {actor_id}" for slot, level in enumerate(levels)]
+        names = [f"{PREFIX}{level}, stream {first_stream + slot}" for slot, level in enumerate(levels)]
         how = (self._observed.asked, _settings(config), options.renderer, options.level_cache)
         self._plans = [(name, path_of(level), *how) for name, level in zip(names, levels, strict=True)]
         self._num_maps, self._renderer_threads = options.num_maps, config.num_threads
@@ -232,5 +232,5 @@ def known_ids(config: EnvConfig) -> LevelIds:
     return LevelIds()
 
 
-def make(config: EnvConfig, actor_id: int) -> DmlabVecEnv:
-    return DmlabVecEnv(config, actor_id)
+def make(config: EnvConfig, first_stream: int) -> DmlabVecEnv:
+    return DmlabVecEnv(config, first_stream)

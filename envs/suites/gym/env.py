@@ -210,7 +210,7 @@ def _make_one(config: EnvConfig, **options: Any) -> gymnasium.Env[Any, Any]:
     return env
 
 
-def make(config: EnvConfig, actor_id: int) -> GymVecEnv:
+def make(config: EnvConfig, first_stream: int) -> GymVecEnv:
     return GymVecEnv(config.id, config.num_envs, partial(_make_one, config))
 
 

@@ -91,5 +91,5 @@ def known_ids(config: EnvConfig) -> tuple[str, ...]:
     return (ID,)
 
 
-def make(config: EnvConfig, actor_id: int) -> Copy:
+def make(config: EnvConfig, first_stream: int) -> Copy:
     return Copy(config.memory, config.num_envs)

@@ -97,5 +97,5 @@ def known_ids(config: EnvConfig) -> tuple[str, ...]:
     return (ID,)
 
 
-def make(config: EnvConfig, actor_id: int) -> TMaze:
+def make(config: EnvConfig, first_stream: int) -> TMaze:
     return TMaze(config.memory, config.num_envs)

@@ -177,5 +177,5 @@ def known_ids(config: EnvConfig) -> tuple[str, ...]:
     return (ID,)
 
 
-def make(config: EnvConfig, actor_id: int) -> TraceConditioning:
+def make(config: EnvConfig, first_stream: int) -> TraceConditioning:
     return TraceConditioning(config.memory, config.num_envs)

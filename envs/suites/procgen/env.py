@@ -77,5 +77,5 @@ def known_ids(config: EnvConfig) -> tuple[str, ...]:
     return _IDS
 
 
-def make(config: EnvConfig, actor_id: int) -> VecEnv:
+def make(config: EnvConfig, first_stream: int) -> VecEnv:
     return {"envpool": EnvpoolVecEnv, "procgen": MirrorVecEnv}[_choose(config)](config)

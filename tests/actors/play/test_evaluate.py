@@ -215,18 +215,18 @@ def test_sampling_follows_the_logits_and_greedy_takes_the_largest() -> None:
 
 
 def test_every_level_of_a_set_is_played_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A set of 30 levels and 16 slots at most: two rounds, whose actors know their numbers."""
+    """A set of 30 levels and 16 slots at most: two rounds, of the streams 0 to 14 and 15 to 29."""
     made: list[tuple[int, int]] = []
 
-    def make(config: EnvConfig, *, actor_id: int) -> VecEnv:
-        made.append((actor_id, config.num_envs))
-        return make_vec(config, actor_id=actor_id)
+    def make(config: EnvConfig, *, first_stream: int) -> VecEnv:
+        made.append((first_stream, config.num_envs))
+        return make_vec(config, first_stream=first_stream)
 
     monkeypatch.setattr("actors.play.evaluate.num_levels", lambda config: 30)
     monkeypatch.setattr("actors.play.evaluate.make_vec", make)
     config = _config("counting/3")
     result = evaluate(_playing(config, 60), _policy(config), seed=1)
-    assert made == [(0, 15), (1, 15)]
+    assert made == [(0, 15), (15, 15)]
     assert Counter(e.slot for e in result.episodes) == dict.fromkeys(range(15), 4)
     with pytest.raises(ValueError, match="episodes = 29: needs at least 30"):
         evaluate(_playing(config, 29), _policy(config), seed=1)

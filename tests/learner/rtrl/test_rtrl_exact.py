@@ -55,7 +55,7 @@ CASES = {
 
 def _rtrl_gradient(policy: Policy, batches: list[Batch], *, traces: bool) -> dict[str, torch.Tensor]:
     policy.zero_grad()
-    bank = TraceBank(policy.initial_trace(B), num_streams=B) if traces else None
+    bank = TraceBank(policy.initial_trace(B)) if traces else None
     state = batches[0].initial_state
     for batch in batches:
         trace = bank.traces(batch.streams)[0].for_core if bank is not None else None

@@ -15,7 +15,7 @@ E, N, D = 2, 3, 16  # rows of 16 inputs are not padded: every number of a row is
 
 
 def _bank() -> TraceBank:
-    return TraceBank(ELSTMTrace.zeros(3 * E, N, D).packed(), num_streams=E)
+    return TraceBank(ELSTMTrace.zeros(3 * E, N, D).packed())
 
 
 def _fill(traces: BatchTraces, value: float) -> None:
@@ -30,31 +30,31 @@ def _content(bank: TraceBank, piece: StreamPiece) -> tuple[list[float], int]:
 
 def test_a_continued_stream_keeps_its_trace_whatever_the_order_of_columns() -> None:
     bank = _bank()
-    trace, breaks = bank.traces([StreamPiece(2, 5, 0, E), StreamPiece(0, 6, 0, E)])
+    trace, breaks = bank.traces([StreamPiece(2 * E, 5, 0, E), StreamPiece(0, 6, 0, E)])
     assert trace.layers[0].rows.tolist() == [4, 5, 0, 1] and breaks == 0
-    _fill(bank.traces([StreamPiece(2, 5, 0, E)])[0], 2.0)
+    _fill(bank.traces([StreamPiece(2 * E, 5, 0, E)])[0], 2.0)
     _fill(bank.traces([StreamPiece(0, 6, 0, E)])[0], 9.0)
     assert _content(bank, StreamPiece(0, 6, 1, E)) == ([9.0, 9.0], 0)
-    assert _content(bank, StreamPiece(2, 5, 1, E)) == ([2.0, 2.0], 0)
+    assert _content(bank, StreamPiece(2 * E, 5, 1, E)) == ([2.0, 2.0], 0)
 
 
 def test_new_incarnation_and_gap_start_from_zero_and_are_counted() -> None:
-    for broken in [StreamPiece(1, *life, E) for life in ((99, 0), (99, 1), (5, 2), (5, 0))]:
+    for broken in [StreamPiece(E, *life, E) for life in ((99, 0), (99, 1), (5, 2), (5, 0))]:
         bank = _bank()
-        _fill(bank.traces([StreamPiece(1, 5, 0, E)])[0], 3.0)
+        _fill(bank.traces([StreamPiece(E, 5, 0, E)])[0], 3.0)
         _fill(bank.traces([StreamPiece(0, 4, 0, E)])[0], 8.0)
         assert _content(bank, broken) == ([0.0, 0.0], E)
         assert _content(bank, StreamPiece(0, 4, 1, E)) == ([8.0, 8.0], 0), "another stream was touched"
     bank = _bank()
-    assert bank.traces([StreamPiece(1, 5, 3, E)])[1] == E, (
+    assert bank.traces([StreamPiece(E, 5, 3, E)])[1] == E, (
         "a stream first seen in mid-history has lost its past"
     )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_bound_scales_rows_of_any_finite_size_and_leaves_the_others_alone(dtype: torch.dtype) -> None:
-    bank = TraceBank(ELSTMTrace.zeros(3 * E, N, D, dtype=dtype).packed(), num_streams=E)
-    traces, _ = bank.traces([StreamPiece(actor, 5, 0, E) for actor in range(3)])
+    bank = TraceBank(ELSTMTrace.zeros(3 * E, N, D, dtype=dtype).packed())
+    traces, _ = bank.traces([StreamPiece(actor * E, 5, 0, E) for actor in range(3)])
     sizes = torch.tensor([0.0, 1e-3, 5.0, 3e19, 3e38, math.inf], dtype=dtype)
     traces.write([t.map(lambda s: s + sizes.view(-1, *[1] * (s.ndim - 1))) for t in traces.gather()])
     assert traces.bound(2.0) == 3
@@ -65,16 +65,25 @@ def test_a_bound_scales_rows_of_any_finite_size_and_leaves_the_others_alone(dtyp
     torch.testing.assert_close(norms, expected, rtol=1e-5, atol=0)
 
 
+def test_streams_may_be_cut_otherwise_each_time_and_one_that_broke_does_not_break_its_neighbours() -> None:
+    bank = _bank()
+    _fill(bank.traces([StreamPiece(0, 5, 0, 6)])[0], 3.0)
+    _fill(bank.traces([StreamPiece(1, 5, 1, 3)])[0], 4.0)
+    trace, breaks = bank.traces([StreamPiece(2, 5, 2, 1), StreamPiece(3, 5, 1, 3), StreamPiece(0, 5, 1, 1)])
+    content = trace.gather()[0].matrices[:, 0, 0, 0, 0]
+    assert content.tolist() == [4.0, 0.0, 3.0, 3.0, 3.0] and breaks == 1
+
+
 def test_state_survives_a_round_trip() -> None:
     bank = _bank()
-    _fill(bank.traces([StreamPiece(1, 5, 0, E)])[0], 3.0)
+    _fill(bank.traces([StreamPiece(E, 5, 0, E)])[0], 3.0)
     other = _bank()
     other.load_state_dict(bank.state_dict())
-    assert _content(other, StreamPiece(1, 5, 1, E)) == ([3.0, 3.0], 0)
+    assert _content(other, StreamPiece(E, 5, 1, E)) == ([3.0, 3.0], 0)
 
 
 def test_a_bound_scales_the_rows_above_it_down_to_it_and_leaves_the_others() -> None:
-    traces, _ = _bank().traces([StreamPiece(0, 5, 0, E), StreamPiece(2, 5, 0, E)])
+    traces, _ = _bank().traces([StreamPiece(0, 5, 0, E), StreamPiece(2 * E, 5, 0, E)])
     sizes = torch.tensor([0.5, 3.0, 1.5, 0.01])  # of every number of a row; a row has 2 N D + 4 N of them
     traces.write([trace.map(lambda s: torch.ones_like(s) * sizes.view(-1, *[1] * (s.ndim - 1)))
                   for trace in traces.gather()])  # fmt: skip

@@ -37,7 +37,7 @@ def build(log: Path, tmp_path: Path) -> Iterator[Build]:
             num_threads=num_threads,
             dmlab=DmlabConfig(**{"reset_ahead": False} | options),
         )
-        env = make_vec(config, actor_id=actor_id)
+        env = make_vec(config, first_stream=actor_id * num_envs)
         assert isinstance(env, DmlabVecEnv)
         made.append(env)
         return env

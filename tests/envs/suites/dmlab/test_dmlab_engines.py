@@ -51,7 +51,7 @@ def test_a_level_that_does_not_load_is_refused(level: str, words: str) -> None:
     check_env(config)  # which levels there are, only the engine knows
     with pytest.raises(EnvError, match=f"(?s){words}") as caught:
         env_spec(config)
-    assert f"dmlab/tests/{level}, slot 0 of actor 0: the engine failed" in str(caught.value)
+    assert f"dmlab/tests/{level}, stream 0: the engine failed" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_an_engine_that_fails_says_why(build: Build, level: str, words: str) -> 
     env = build(f"dmlab/tests/{level}", num_envs=2, actor_id=5)
     env.reset(0)
     pids = env.engine_pids()
-    with pytest.raises(EnvError, match=rf"(?s)slot 0 of actor 5: the engine.*{words}"):
+    with pytest.raises(EnvError, match=rf"(?s)stream 10: the engine.*{words}"):
         for _ in range(STEPS):
             env.step(everyone(FORWARD, env))
     assert not any(psutil.pid_exists(pid) for pid in pids)
@@ -82,7 +82,7 @@ def test_an_engine_that_was_killed_is_missed_at_once(build: Build) -> None:
     env = build(num_envs=2)
     env.reset(0)
     os.kill(env.engine_pids()[1], signal.SIGKILL)
-    with pytest.raises(EnvError, match=r"slot 1 of actor 0.* -9 \(SIGKILL\)"):
+    with pytest.raises(EnvError, match=r"stream 1.* -9 \(SIGKILL\)"):
         for _ in range(2):
             env.step(everyone(FORWARD, env))
 
