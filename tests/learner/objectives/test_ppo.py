@@ -19,7 +19,7 @@ from torch import Tensor
 
 from actors.policy import Policy, PolicyChunk
 from configs.ppo import PpoConfig
-from configs.schema import Config, PolicyConfig
+from configs.schema import Config, PolicyConfig, RtrlConfig
 from learner.batcher import Batch
 from learner.objectives import OBJECTIVES
 from learner.records.timing import Stopwatch
@@ -287,6 +287,25 @@ def test_each_arm_is_of_the_weights_that_it_names(
             for name, parameter in policy.named_parameters():
                 parameter -= 0.3 * gradient[name]
     assert wrong > 1e-3, "the weights moved too little to tell the arms apart"
+
+
+def test_with_fresh_traces_a_batch_begins_from_traces_of_the_present_weights() -> None:
+    distances = []
+    for fresh in (True, False):
+        options = settings(epochs=1, minibatches=1)
+        options = dataclasses.replace(options, rtrl=RtrlConfig(fresh_traces=fresh))
+        run = Run(options)
+        first, second = batches("elstm", ENDS["inside"])
+        run.steps(first, learning_rate=0.3)
+        with torch.no_grad():
+            state = step_through(run.policy, first, first.initial_state, 0, T).states[-1]
+        second = dataclasses.replace(second, initial_state=state)
+        policy = copy.deepcopy(run.policy)
+        (gradient,) = run.steps(second, 1)
+        learned = advantages(policy, second, state)
+        arguments = ([first], second, run.places(second)[0], learned, learned[1], options)
+        distances.append(distance(gradient, expected(policy, copy.deepcopy(policy), *arguments)))
+    assert distances[0] < 1e-11 < 1e-3 < distances[1]
 
 
 @pytest.mark.parametrize("layers", [1, 2])
