@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from configs.control import GaussianConfig
 from configs.core import Core, RotationConfig, check_core, core_options
 from configs.error import require
 
@@ -38,6 +39,10 @@ class PolicyConfig:
     num_layers: int = 1
     """Layers of the core. One is exact under RTRL; a stack carries an exact trace for each layer alone, and
     its credit across layers reaches back to the start of the unroll only: an approximation."""
+    normalise_observations: bool = False
+    """Every measured number of the observations less its mean, over its standard deviation, clipped to
+    [-10, 10]: running statistics of what was learned from, a part of the policy. Pictures, words, one-hots
+    and bits stay as they are."""
     freeze_core: bool = False
     """A control: the recurrent weights stay as they began; encoder, output gate and heads learn."""
     freeze_encoder: bool = False
@@ -48,6 +53,7 @@ class PolicyConfig:
     """A run directory or a checkpoint whose whole policy a new run starts from: encoder, core and heads."""
     previous_action: bool = False
     """Feed the previous action to the core as one-hot (off in the paper)."""
+    gaussian: GaussianConfig = field(default_factory=GaussianConfig)
     previous_reward: bool = True
     """Feed the previous reward to the core, clipped to [-1, 1]. Where the reward tells what the observation
     hides (a velocity, the distance to a goal), it makes another task."""

@@ -118,6 +118,10 @@ class Config:
     discounting: float = 0.99
     baseline_cost: float = 0.5
     entropy_cost: float = 0.01
+    normalise_rewards: bool = False
+    """In the loss, rewards are divided by the running standard deviation of the discounted return, before
+    they are clipped and scaled: returns of a deviation near `reward_scale`, whatever the environment pays.
+    What the core reads as the previous reward stays raw."""
     reward_clipping: RewardClipping = "abs_one"
     """Of the reward in the loss; the wire and all reported returns stay raw. `abs_one`: to [-1, 1];
     `soft_asymmetric`: squashed to (-1.5, 5), losses at 0.3 of their size, as IMPALA's on DMLab-30."""

@@ -47,6 +47,9 @@ class EnvSpec:
     observation_dtype: Any
     """In the same form: `uint8` (0 to 255; pixels where the shape is [C, H, W]), `float32`, or `int64` (words
     by number; 0: none)."""
+    coded: tuple[tuple[str, int, int], ...] = ()
+    """Numbers of float32 observations that are codes (one-hots, bits) and no measurements: part (`""` where
+    there are no parts), first and end among the part's numbers. Normalisation leaves them alone."""
     num_actions: int
     """Discrete actions to choose from; or dimensions of a continuous one; or choices made at once."""
     continuous_actions: bool = False

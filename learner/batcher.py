@@ -50,6 +50,14 @@ class Batch:
     """Mean age of the batch's columns, from the end of acting until they were taken."""
     copying: Stopwatch
     """Of the copy to the device: on a GPU it goes on when the batch is handed out."""
+    reward_deviation: Tensor | None = None
+    """[] what the loss divides rewards by (`normalise_rewards`; learner/rewards.py)."""
+
+    @property
+    def learned_reward(self) -> Tensor:
+        """[T, B] of each action, as the loss clips and scales it."""
+        reward = self.reward[1:]
+        return reward if self.reward_deviation is None else reward / self.reward_deviation
 
     @property
     def num_steps(self) -> int:

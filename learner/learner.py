@@ -19,12 +19,14 @@ import torch
 from torch import Tensor
 
 from actors.policy import Policy
+from actors.rollout import map_observation
 from configs.schema import Config, ConfigError
 from learner.batcher import Batch
 from learner.memory import naming_sizes
 from learner.objectives import OBJECTIVES, Loss
 from learner.optimizer import PolicyOptimizer
 from learner.records.timing import Stopwatch
+from learner.rewards import RewardNormaliser
 from learner.rtrl.rtrl import Rtrl
 
 
@@ -41,6 +43,9 @@ class Learner:
             self.policy = policy.to(device).train()
             self.rtrl = Rtrl(self.policy, config) if config.carries_traces else None
         self.objective = OBJECTIVES[config.objective](self.policy, config, self.rtrl)
+        self.rewards = None
+        if config.normalise_rewards:
+            self.rewards = RewardNormaliser(config.discounting, config.num_streams, device)
         self.device = device
         self.updates = 0
         """Batches learned from; also the version of the weights."""
@@ -61,6 +66,8 @@ class Learner:
         Raises LearnerError, before that step moves any weight, where a loss or its gradient is not finite.
         """
         watch = Stopwatch(self.device)
+        if self.rewards is not None:
+            batch = self.rewards(batch)
         learning_rate = self.learning_rate
         told: list[Tensor] = []
         names: tuple[str, ...] = ()
@@ -80,6 +87,8 @@ class Learner:
             watch.lap("optimizer")
             names = (*loss.metrics, "losses/grad_norm")
             told.append(torch.stack([*loss.metrics.values(), grad_norm]))
+        metrics |= self._observe(batch)
+        watch.lap("optimizer")
         lag = self.updates - batch.policy_version_min
         self.updates += 1
         self.global_step += batch.num_steps
@@ -94,6 +103,17 @@ class Learner:
             "charts/learning_rate": learning_rate,
             "charts/updates": self.updates,
         }
+
+    def _observe(self, batch: Batch) -> dict[str, float]:
+        """Takes the batch's observations into the policy's statistics, x_T not: it is the next x_0. The final
+        one of an episode counts: it is seen like any other, and values bootstrap from it."""
+        told: dict[str, float] = {}
+        if (normaliser := self.policy.normaliser) is not None:
+            seen = map_observation(lambda part: part[:-1], batch.observation)
+            told["normalise/observations_clipped"] = float(normaliser.take(seen))
+        if batch.reward_deviation is not None:
+            told["normalise/return_deviation"] = float(batch.reward_deviation)
+        return told
 
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self.policy.parameters() if p.grad is not None]
@@ -124,11 +144,13 @@ class Learner:
             "traces": None if self.rtrl is None else self.rtrl.bank.state_dict(),
             "history": None if self.rtrl is None else self.rtrl.history_state(),
             "objective": self.objective.state_dict(),
+            "rewards": None if self.rewards is None else self.rewards.state_dict(),
+            "return_sums": None if self.rewards is None else self.rewards.streams_state(),
             "counters": {"updates": self.updates, "global_step": self.global_step},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Weights, optimiser and counters; the traces are `load_traces`' part.
+        """Weights, statistics, optimiser and counters; what is a stream's is `load_traces`' part.
 
         Raises ConfigError for the state of another network or optimiser; nothing has changed then.
         """
@@ -147,15 +169,19 @@ class Learner:
             )
         self.policy.load_state_dict(state["policy"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.rewards is not None and (rewards := state.get("rewards")) is not None:
+            self.rewards.load_state_dict(rewards)
         for name, value in state["counters"].items():
             setattr(self, name, int(value))
         self.objective.load_state_dict(state.get("objective", {}))  # absent from checkpoints of before
 
     def load_traces(self, state: dict[str, Any]) -> None:
-        """And the history. Right only where the same streams go on."""
+        """And the history, and the streams' sums of rewards. Right only where the same streams go on."""
         if self.rtrl is not None and state["traces"] is not None:
             self.rtrl.bank.load_state_dict(state["traces"])
             self.rtrl.load_history(state.get("history"))
+        if self.rewards is not None and (sums := state.get("return_sums")) is not None:
+            self.rewards.load_streams(sums)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -78,7 +78,7 @@ class RunState:
         arrays = self._streams.state_dict() if streams else None
         if arrays is None:
             # The streams end with this process, and with them all that belongs to them.
-            return state | {"streams": None, "traces": None, "history": None}
+            return state | {"streams": None, "traces": None, "history": None, "return_sums": None}
         held = self._publisher.source.fetch(-1)
         if held is not None and held.version == self._learner.updates:
             held = None  # the newest

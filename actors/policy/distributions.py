@@ -3,6 +3,7 @@
     Categorical        action int64 [...];          parameters: A logits
     MultiCategorical   action int64 [..., A];       parameters: the logits of A choices, one after the other
     SquashedGaussian   action float32 [..., A];     parameters: A means, then A numbers for the deviations
+    ClippedGaussian    the same
 
 `parameters` is what the wire calls `behaviour_logits`. All work on any leading shape, but for `sample` of
 Categorical: [E].
@@ -11,13 +12,16 @@ Categorical: [E].
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import Protocol
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from actors.policy.gaussian import ClippedGaussian, Gaussian, MeanHead, SquashedGaussian
+from configs.control import GaussianConfig
+from configs.error import ConfigError
 from envs.spec import EnvSpec
 
 
@@ -33,7 +37,7 @@ class Distribution(Protocol):
     def sample(self, parameters: Tensor, generator: torch.Generator) -> Tensor: ...
 
     def mode(self, parameters: Tensor) -> Tensor:
-        """The most probable action (of the squashed Gaussian: the squashed mean)."""
+        """The most probable action (of a Gaussian: its mean, squashed or clipped)."""
         ...
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
@@ -131,62 +135,23 @@ class MultiCategorical:
         return action
 
 
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
-_LOG_2PI = math.log(2.0 * math.pi)
+def make_distribution(spec: EnvSpec, gaussian: GaussianConfig | None = None) -> Distribution:
+    """Raises ConfigError for settings of a Gaussian where actions are discrete."""
+    gaussian = gaussian or GaussianConfig()
+    if spec.continuous_actions:
+        kind = ClippedGaussian if gaussian.bounds == "clip" else SquashedGaussian
+        return kind(spec.num_actions)
+    for field in fields(gaussian):
+        if (value := getattr(gaussian, field.name)) != field.default:
+            raise ConfigError(
+                f"policy.gaussian.{field.name} = {value!r}: cannot take effect, the actions of {spec.id} are "
+                f"discrete; leave it at {field.default!r}"
+            )
+    return MultiCategorical(spec.action_sizes) if spec.action_sizes else Categorical(spec.num_actions)
 
 
-def _log_slope(u: Tensor) -> Tensor:
-    """log d tanh(u) / du = log(1 - tanh(u)^2), without the cancellation."""
-    return 2.0 * (math.log(2.0) - u - F.softplus(-2.0 * u))
-
-
-class SquashedGaussian:
-    """a = tanh(u) in (-1, 1)^A with u ~ N(mean, deviation^2), independent dimensions (SAC, arXiv 1801.01290,
-    appendix C). The action on the wire is u: log-probabilities then need no inverse of tanh, which is
-    infinite where it saturates. deviation = softplus(number + ln(e - 1)) + 0.001, 1 for a number of 0.
-    """
-
-    action_dtype = "float32"
-
-    def __init__(self, num_dimensions: int) -> None:
-        self.num_features = num_dimensions
-        self.num_parameters = 2 * num_dimensions
-        self.action_shape = (num_dimensions,)
-
-    def _split(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        mean, number = parameters.chunk(2, dim=-1)
-        return mean, F.softplus(number + math.log(math.e - 1.0)) + 1e-3
-
-    def sample(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
-        mean, deviation = self._split(parameters)
-        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
-        return mean + deviation * noise
-
-    def mode(self, parameters: Tensor) -> Tensor:
-        return self._split(parameters)[0].clone()
-
-    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
-        mean, deviation = self._split(parameters)
-        gaussian = -0.5 * (((action - mean) / deviation).square() + _LOG_2PI) - deviation.log()
-        return (gaussian - _log_slope(action)).sum(-1)
-
-    def entropy(self, parameters: Tensor) -> Tensor:
-        """The Gaussian's, plus E[log d tanh(u) / du] by Gauss-Hermite quadrature: deterministic, and exact to
-        the quadrature, where SAC takes one sample."""
-        mean, deviation = self._split(parameters)
-        nodes = torch.as_tensor(_NODES, dtype=mean.dtype, device=mean.device)
-        weights = torch.as_tensor(_WEIGHTS / _WEIGHTS.sum(), dtype=mean.dtype, device=mean.device)
-        slope = _log_slope(mean.unsqueeze(-1) + deviation.unsqueeze(-1) * nodes) @ weights
-        return (0.5 * (1.0 + _LOG_2PI) + deviation.log() + slope).sum(-1)
-
-    def features(self, action: Tensor) -> Tensor:
-        return action.tanh()
-
-    def to_env(self, action: Tensor) -> Tensor:
-        return action.tanh()
-
-
-def make_distribution(spec: EnvSpec) -> Distribution:
-    if spec.action_sizes:
-        return MultiCategorical(spec.action_sizes)
-    return SquashedGaussian(spec.num_actions) if spec.continuous_actions else Categorical(spec.num_actions)
+def make_head(inputs: int, distribution: Distribution, gaussian: GaussianConfig) -> nn.Linear:
+    """From the core's output to the distribution's parameters."""
+    if isinstance(distribution, Gaussian) and gaussian.deviation == "free":
+        return MeanHead(inputs, distribution.num_features)
+    return nn.Linear(inputs, distribution.num_parameters)

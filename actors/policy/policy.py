@@ -1,8 +1,8 @@
 """The policy: encoder, recurrent core, two heads. One set of weights for acting and for learning.
 
-    observation --encoder--> features --+
-    previous reward, clipped (option) --+--> core input x [D] --core--> h [N] --> logits [P], baseline
-    previous action (option) -----------+
+    observation --normalise (option)--encoder--> features --+
+    previous reward, clipped (option) ----------------------+--> x [D] --core--> h [N] --> logits, baseline
+    previous action (option) -------------------------------+
 
 `step` acts, one observation at a time; `unroll` learns, one rollout at a time. They agree to
 rounding, and a test holds them to it.
@@ -10,13 +10,15 @@ rounding, and a test holds them to it.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from actors.policy.distributions import make_distribution
+from actors.policy.distributions import make_distribution, make_head
 from actors.policy.encoders import make_encoder
+from actors.policy.normalise import ObservationNormaliser
 from actors.rollout import map_observation
 from configs.schema import Credit, PolicyConfig
 from envs.spec import EnvSpec
@@ -60,16 +62,20 @@ class PolicyChunk(NamedTuple):
 
 
 class Policy(nn.Module):
-    """Raises ConfigError (from the encoder) where the config does not fit the environment."""
+    """Raises ConfigError where the config does not fit the environment."""
 
     def __init__(self, spec: EnvSpec, config: PolicyConfig) -> None:
         super().__init__()
-        self.distribution = make_distribution(spec)
+        self.distribution = make_distribution(spec, config.gaussian)
         self.uses_previous_action = config.previous_action
         self.uses_previous_reward = config.previous_reward
         self.encoder, features = make_encoder(spec, config)
         if config.freeze_encoder:
             self.encoder.requires_grad_(False)
+        if config.normalise_observations:
+            # Within the encoder, whose weights mean nothing without it: `load_encoder` brings both.
+            parts = OrderedDict[str, nn.Module](normalise=ObservationNormaliser(spec), encode=self.encoder)
+            self.encoder = nn.Sequential(parts)
         inputs = features + config.previous_reward
         inputs += self.distribution.num_features if config.previous_action else 0
         self.core = make_core(
@@ -78,8 +84,14 @@ class Policy(nn.Module):
         if config.freeze_core:
             for parameter in self.core.recurrent_parameters():
                 parameter.requires_grad_(False)
-        self.policy_head = nn.Linear(self.core.output_size, self.distribution.num_parameters)
+        self.policy_head = make_head(self.core.output_size, self.distribution, config.gaussian)
         self.baseline_head = nn.Linear(self.core.output_size, 1)
+
+    @property
+    def normaliser(self) -> ObservationNormaliser | None:
+        """None where observations are taken as they are."""
+        module = getattr(self.encoder, "normalise", None)
+        return module if isinstance(module, ObservationNormaliser) else None
 
     def initial_state(self, batch: int) -> State:
         return self.core.initial_state(batch, device=self.policy_head.weight.device)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -73,7 +74,11 @@ def _make_one(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
 
 
 def make(config: EnvConfig, first_stream: int) -> GymVecEnv:
-    return GymVecEnv(config.id, config.num_envs, partial(_make_one, config.id))
+    env = GymVecEnv(config.id, config.num_envs, partial(_make_one, config.id))
+    shape = env.spec.observation_shape
+    name = "vector" if isinstance(shape, dict) else ""
+    env.spec = replace(env.spec, coded=((name, 0, (shape[name] if name else shape)[0]),))
+    return env
 
 
 def make_drawn(config: EnvConfig) -> DrawnGymVecEnv | None:

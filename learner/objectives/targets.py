@@ -43,7 +43,7 @@ class Targets(NamedTuple):
 
 def steps_of(batch: Batch, config: Config) -> Steps:
     ended = batch.terminated | batch.truncated
-    rewards = config.reward_scale * clip_reward(batch.reward[1:], config.reward_clipping)
+    rewards = config.reward_scale * clip_reward(batch.learned_reward, config.reward_clipping)
     discounts = config.discounting * (~batch.terminated[1:]).to(rewards.dtype)
     return Steps(~ended[:-1], rewards, discounts, ~ended[1:])
 

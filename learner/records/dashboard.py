@@ -45,6 +45,10 @@ LAYOUT: dict[str, dict[str, tuple[str, ...]]] = {
         "Agent steps a second": ("charts/SPS",),
         "Emulator frames a second": ("perf/fps",),
     },
+    "Normalisation": {
+        "Share of clipped observations": ("normalise/observations_clipped",),
+        "Deviation of the discounted return": ("normalise/return_deviation",),
+    },
     "Policy lag": {
         "Versions behind": ("lag/policy_version_mean", "lag/policy_version_max"),
         "Importance weights": ("vtrace/rho_mean", "vtrace/c_mean"),
@@ -95,6 +99,8 @@ _PPO = ("--objective", "ppo")
 CONDITIONAL: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("rtrl/trace_norm", "rtrl/boundary_grad_frac", "rtrl/trace_breaks"), _RTRL),
     "perf/time_rtrl_ms": _RTRL,
+    "normalise/observations_clipped": ("--policy.normalise-observations",),
+    "normalise/return_deviation": ("--normalise-rewards",),
     **dict.fromkeys(("ppo/approx_kl", "ppo/clip_frac", "ppo/explained_variance"), _PPO),
     "rtrl/staleness_cos": (*_RTRL, "--rtrl.staleness-interval", "50"),
     "rtrl/trace_clips": (*_RTRL, "--rtrl.max-trace-norm", "100.0"),

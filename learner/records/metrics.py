@@ -78,6 +78,12 @@ METRICS: dict[str, MetricSpec] = {
     ),
     "rtrl/trace_breaks": MetricSpec("streams", "last", "total of streams that lost their trace"),
     "rtrl/trace_clips": MetricSpec("streams", "last", "total of traces scaled down to rtrl.max_trace_norm"),
+    "normalise/observations_clipped": MetricSpec(
+        "1", "mean", "fraction of measured numbers that lay beyond 10 deviations, and were clipped to it"
+    ),
+    "normalise/return_deviation": MetricSpec(
+        "reward", "last", "running deviation of the discounted return, which rewards are divided by"
+    ),
     "faults/actor_restarts": MetricSpec("restarts", "last", "total of actors that died and were replaced"),
     "faults/env_errors": MetricSpec("errors", "last", "total of errors that environments raised"),
     "faults/dropped_rollouts": MetricSpec("rollouts", "last", "total of rollouts that were not learned from"),

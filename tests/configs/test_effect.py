@@ -33,6 +33,8 @@ ALWAYS = {
         "reward_scale",
     ),
     *("actor_groups", "actor_device"),
+    *("normalise_rewards", "policy.normalise_observations"),
+    *("policy.gaussian.deviation", "policy.gaussian.bounds"),
     *("optimizer", "learning_rate", "epsilon", "grad_norm_clipping"),
     *("log_interval_s", "log_interval_steps"),
     *("policy.encoder", "policy.core", "policy.previous_action"),
@@ -40,7 +42,8 @@ ALWAYS = {
     *("checkpoint.interval_s", "checkpoint.keep_last"),
     "wandb.mode",
 }
-"""And `eval.*`, the protocol of `launch.py eval` too; `env.*` is each suite's."""
+"""And `eval.*`, the protocol of `launch.py eval` too; `env.*` is each suite's. What an environment's actions
+and observations rule out, the policy refuses (tests/actors/policy)."""
 
 INLINE, ADAM, TBPTT = "--runtime inline", "--optimizer adam", "--credit tbptt"
 NO_ENCODER = "--policy.encoder none"

@@ -35,6 +35,8 @@ CHANGES: dict[str, list[Any]] = {
     "policy.freeze_encoder": [True],
     "policy.previous_action": [True],
     "policy.previous_reward": [False],
+    "policy.normalise_observations": [True],
+    "normalise_rewards": [True],
     "rtrl.boundary": [False],
     "rtrl.fresh_traces": [True],
     "rtrl.staleness_interval": [2],
@@ -112,6 +114,7 @@ NO_MATTER = {
     ),
     "of no env whose state can be written down are there two groups": ("actor_groups",),
     "the start of a new run": ("policy.load",),
+    "continuous actions: what cartpole has not, and no state beside weights": ("policy.gaussian.",),
     "which env: whether its state can be written down is its own answer (Resumable), told at the resume": (
         "env.",
     ),

@@ -123,7 +123,18 @@ MUTANTS = [
             "return -(log_pi.exp() * log_pi).sum(-1)",
             "return (log_pi.exp() * log_pi).sum(-1)",
         ),
-        ("the density is of the unsquashed action", "(gaussian - _log_slope(action))", "gaussian"),
+        ("the most probable action is the least", "parameters.argmax(dim=-1)", "parameters.argmin(dim=-1)"),
+        ("a clip is a squash", 'if gaussian.bounds == "clip"', "if False"),
+        ("a free deviation is the network's", 'gaussian.deviation == "free"', "False"),
+    ),
+    *in_file(
+        "actors/policy/gaussian.py",
+        "actors/policy/test_distributions.py",
+        (
+            "the density is of the unsquashed action",
+            "self._log_density(parameters, action) - _log_slope(action)",
+            "self._log_density(parameters, action)",
+        ),
         (
             "the entropy is the unsquashed one's",
             "deviation.log() + slope).sum(-1)",
@@ -131,12 +142,36 @@ MUTANTS = [
         ),
         ("samples have unit variance", "mean + deviation * noise", "mean + noise"),
         ("a density lacks its normalisation", " - deviation.log()\n", "\n"),
-        ("the most probable action is the least", "parameters.argmax(dim=-1)", "parameters.argmin(dim=-1)"),
         (
             "an env is given an unsquashed action",
             "    def to_env(self, action: Tensor) -> Tensor:\n        return action.tanh()",
             "    def to_env(self, action: Tensor) -> Tensor:\n        return action",
         ),
+        (
+            "the density is of the clipped action",
+            "return self._log_density(parameters, action).sum(-1)",
+            "return self._log_density(parameters, action.clamp(-1.0, 1.0)).sum(-1)",
+        ),
+        (
+            "an env is given an action beyond its bounds",
+            "    def to_env(self, action: Tensor) -> Tensor:\n        return action.clamp(-1.0, 1.0)",
+            "    def to_env(self, action: Tensor) -> Tensor:\n        return action",
+        ),
+        ("a free deviation is not learned", "self.deviation.expand_as", "self.deviation.detach().expand_as"),
+    ),
+    *in_file(
+        "actors/policy/normalise.py",
+        "actors/policy/test_normalise.py",
+        (
+            "the means' distance adds no variance",
+            " + shift.square() * self.count * new / total",
+            " + 0.0 / total",
+        ),
+        ("each batch weighs alike", "self.mean += shift * new / total", "self.mean += shift * 0.5 / total"),
+        ("rows that do not count are counted", "if counts is None else counts", "if True else counts"),
+        ("nothing is clipped", "scaled.clamp(-BOUND, BOUND)", "scaled"),
+        ("codes are normalised", "measured[first:end] &= part != name", "measured[first:end] &= True"),
+        ("deviations are variances", "(moments.variance + _EPSILON).sqrt()", "(moments.variance + _EPSILON)"),
     ),
     *in_file(
         "actors/policy/encoders.py",

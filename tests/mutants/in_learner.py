@@ -51,7 +51,6 @@ MUTANTS = [
             "(~batch.terminated[1:])",
             "(~batch.truncated[1:])",
         ),
-        ("the reward is of the action before", "batch.reward[1:]", "batch.reward[:-1]"),
         ("the reward's scale is ignored", "config.reward_scale * clip_reward", "clip_reward"),
         (
             "targets reach over a truncation",
@@ -143,6 +142,27 @@ MUTANTS = [
             "            traces = [chunk.trace] if",
             "            _ = [chunk.trace] if",
         ),
+    ),
+    *in_file(
+        "learner/batcher.py",
+        "learner/objectives/test_loss_by_hand.py learner/objectives/test_vtrace.py",
+        ("the reward is of the action before", "reward = self.reward[1:]", "reward = self.reward[:-1]"),
+    ),
+    *in_file(
+        "learner/rewards.py",
+        "learner/test_rewards.py",
+        ("sums run on into the next episode", "~starts.flip(0)", "torch.ones_like(starts)"),
+        ("a rollout's sums begin at 0", "earned[:1] + discounting * first", "earned[:1]"),
+        ("sums go on over a gap", "== (piece.incarnation, piece.sequence_number))", "is not None)"),
+        ("sums stay with the columns", "self._sums[at] = ", "self._sums[: len(at)] = "),
+        ("a mean is taken off", "self._moments.variance[0]", "self._moments.mean[0]"),
+        ("first steps of episodes count", "sums.reshape(-1, 1), ~batch", "sums.reshape(-1, 1), True | batch"),
+    ),
+    *in_file(
+        "learner/learner.py",
+        "learner/test_rewards.py",
+        ("the last observation is taken in twice", "part[:-1], batch", "part, batch"),
+        ("sums are not saved", "self.rewards.streams_state(),", "{},"),
     ),
     *in_file(
         "learner/learner.py",

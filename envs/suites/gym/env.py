@@ -56,6 +56,7 @@ class GymVecEnv:
             id=env_id,
             observation_shape=self._reader.shape,
             observation_dtype=self._reader.dtype,
+            coded=self._reader.coded,
             num_actions=self._actions.number,
             continuous_actions=self._actions.continuous,
             action_sizes=self._actions.sizes,

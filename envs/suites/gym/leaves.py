@@ -58,6 +58,8 @@ class Leaf:
     dtype: str
     write: Callable[[Any, NDArray[Any]], None]
     """One slot's value into its place, an array of that shape and type. Raises UnfitError."""
+    coded: bool = False
+    """Whether its numbers are one-hots or bits."""
 
     @property
     def joins(self) -> bool:
@@ -89,7 +91,7 @@ def make_leaf(env_id: str, path: Path, space: spaces.Space[Any]) -> Leaf:
             check_size(space.nvec.ravel().tolist())
             leaf = _one_hots(space.shape, space.nvec.ravel().tolist(), space.start.ravel().tolist())
         case spaces.MultiBinary():
-            leaf = Leaf(space.shape, "float32", _write_bits)
+            leaf = Leaf(space.shape, "float32", _write_bits, coded=True)
         case spaces.Text():
             return Leaf((_WORDS,), "int64", _write_words)
         case spaces.Box():
@@ -132,7 +134,7 @@ def _one_hots(shape: tuple[int, ...], sizes: list[int], starts: list[int]) -> Le
         out[:] = 0
         out[at + index] = 1
 
-    return Leaf((sum(sizes),), "float32", write)
+    return Leaf((sum(sizes),), "float32", write, coded=True)
 
 
 def _write_bits(value: Any, out: NDArray[Any]) -> None:

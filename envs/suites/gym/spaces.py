@@ -35,6 +35,7 @@ class ObservationReader:
             self._places: list[tuple[str, slice, Leaf]] = [("", slice(None), leaves[0][1])]
             self.shape: Any = leaves[0][1].shape
             self.dtype: Any = leaves[0][1].dtype
+            self.coded = (("", 0, math.prod(self.shape)),) if leaves[0][1].coded else ()
             return
         taken: set[str] = set()
         names = [_unique("_".join(map(str, path)) or "_", taken) for path, leaf in leaves if not leaf.joins]
@@ -54,6 +55,12 @@ class ObservationReader:
         self._single = vector if list(self.shape) == [vector] else ""
         if self._single:
             self.shape, self.dtype = self.shape[vector], self.dtype[vector]
+        self.coded = tuple(
+            ("" if self._single else vector, place.start, place.stop)
+            for _, place, leaf in self._places
+            if leaf.joins and (leaf.coded or leaf.dtype == "uint8")
+        )
+        """As in `EnvSpec`; bytes joined to the vector are fractions of their range, and stay so."""
 
     def read(self, values: Sequence[Any]) -> Observation:
         """Fresh arrays [E, ...] of what E slots show. Raises EnvFaultError where that is not in the space."""

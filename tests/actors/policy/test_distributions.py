@@ -6,15 +6,18 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 from torch import distributions as oracle
 from torch.nn import functional as F
 
-from actors.policy.distributions import (
-    Categorical,
-    MultiCategorical,
-    SquashedGaussian,
-    make_distribution,
-)
+from actors.policy import Policy
+from actors.policy.distributions import Categorical, MultiCategorical, make_distribution
+from actors.policy.gaussian import ClippedGaussian, SquashedGaussian
+from configs.control import GaussianConfig
+from configs.error import ConfigError
+from configs.schema import PolicyConfig
 from envs.spec import EnvSpec
 
 
@@ -112,3 +115,104 @@ def test_samples_follow_the_density(kind: str) -> None:
     assert action.dtype == getattr(torch, distribution.action_dtype)
     mean_log_prob = distribution.log_prob(parameters, action).mean()
     torch.testing.assert_close(-mean_log_prob, distribution.entropy(parameters[0]), rtol=0, atol=0.01)
+
+
+def _numbers(mean: float, deviation: float) -> torch.Tensor:
+    """The parameters of one dimension."""
+    number = math.log(math.expm1(deviation - 1e-3)) - math.log(math.e - 1.0)
+    return torch.tensor([mean, number], dtype=torch.float64)
+
+
+MEANS, DEVIATIONS = st.floats(-3.0, 3.0), st.floats(0.02, 3.0)
+
+
+@given(MEANS, DEVIATIONS)
+def test_densities_integrate_to_one(mean: float, deviation: float) -> None:
+    """That of the action on the wire; squashed, over the actions that the env takes."""
+    parameters = _numbers(mean, deviation)
+    u = mean + deviation * torch.linspace(-9.0, 9.0, 20_001, dtype=torch.float64)
+    clipped = ClippedGaussian(1).log_prob(parameters.expand(len(u), -1), u[:, None]).exp()
+    assert torch.trapezoid(clipped, u) == pytest.approx(1.0, abs=1e-9)
+    squashed = SquashedGaussian(1).log_prob(parameters.expand(len(u), -1), u[:, None]).exp()
+    assert torch.trapezoid(squashed, u.tanh()) == pytest.approx(1.0, abs=1e-3)
+
+
+@given(MEANS, DEVIATIONS, st.floats(-20.0, 20.0))
+def test_log_probabilities_are_scipys(mean: float, deviation: float, u: float) -> None:
+    parameters, action = _numbers(mean, deviation), torch.tensor([u], dtype=torch.float64)
+    normal = stats.norm.logpdf(u, mean, deviation)
+    assert float(ClippedGaussian(1).log_prob(parameters, action)) == pytest.approx(normal, rel=1e-9, abs=1e-9)
+    slope = 2.0 * (math.log(2.0) - abs(u) - math.log1p(math.exp(-2.0 * abs(u))))  # of tanh at u, even
+    squashed = float(SquashedGaussian(1).log_prob(parameters, action))
+    # Beyond 10 torch's softplus leaves out e^-20.
+    assert squashed == pytest.approx(normal - slope, rel=1e-9, abs=1e-8)
+
+
+@given(MEANS, DEVIATIONS)
+def test_the_clipped_gaussians_entropy_is_scipys_whatever_the_clip(mean: float, deviation: float) -> None:
+    entropy = float(ClippedGaussian(1).entropy(_numbers(mean, deviation)))
+    assert entropy == pytest.approx(stats.norm.entropy(mean, deviation), rel=1e-9, abs=1e-9)
+
+
+def test_a_clipped_action_stays_whole_on_the_wire_and_lies_within_bounds_for_the_env() -> None:
+    ours, u = ClippedGaussian(2), torch.tensor([[-3.0, 0.25], [1.5, -1.0]])
+    expected = torch.tensor([[-1.0, 0.25], [1.0, -1.0]])
+    assert torch.equal(ours.to_env(u), expected) and torch.equal(ours.features(u), expected)
+    far = torch.tensor([[9.0, -9.0, -5.0, -5.0]])
+    sampled = ours.sample(far, torch.Generator().manual_seed(0))
+    assert sampled[0, 0] > 1.0 and sampled[0, 1] < -1.0 and torch.equal(ours.mode(far), far[:, :2])
+
+
+def test_the_gradient_of_a_clipped_policy_is_that_of_what_the_env_returns() -> None:
+    """E[reward(clip(u)) d log p(u)] by sampling, against the derivative of the expectation by quadrature."""
+    mean, deviation, samples = 0.8, 0.7, 400_000
+    parameters = _numbers(mean, deviation).requires_grad_()
+    u = torch.linspace(mean - 9 * deviation, mean + 9 * deviation, 40_001, dtype=torch.float64)
+
+    def reward(action: torch.Tensor) -> torch.Tensor:
+        return (action - 0.3).square()
+
+    density = oracle.Normal(parameters[0], F.softplus(parameters[1] + math.log(math.e - 1.0)) + 1e-3)
+    expected = torch.trapezoid(density.log_prob(u).exp() * reward(u.clamp(-1, 1)), u)
+    exact = torch.autograd.grad(expected, parameters)[0]
+    ours, many = ClippedGaussian(1), parameters.detach().expand(samples, -1)
+    drawn = ours.sample(many, torch.Generator().manual_seed(0))
+    earned = reward(ours.to_env(drawn)).squeeze(-1)
+    log_prob = ours.log_prob(parameters.expand(samples, -1), drawn)
+    estimate = torch.autograd.grad(((earned - earned.mean()) * log_prob).mean(), parameters)[0]
+    torch.testing.assert_close(estimate, exact, rtol=0, atol=0.006)
+
+
+CONTINUOUS = EnvSpec(
+    id="x", observation_shape=(3,), observation_dtype="float32", num_actions=2, continuous_actions=True
+)
+DISCRETE = EnvSpec(id="x", observation_shape=(3,), observation_dtype="float32", num_actions=2)
+
+
+def _policy(spec: EnvSpec, **gaussian: str) -> Policy:
+    torch.manual_seed(0)
+    options = GaussianConfig(**gaussian)  # type: ignore[arg-type]
+    return Policy(spec, PolicyConfig(encoder="none", core="none", gaussian=options))
+
+
+@pytest.mark.parametrize("bounds", ["squash", "clip"])
+def test_a_free_deviation_is_the_same_in_every_state_and_is_learned(bounds: str) -> None:
+    policy, by_network = (
+        _policy(CONTINUOUS, deviation="free", bounds=bounds),
+        _policy(CONTINUOUS, bounds=bounds),
+    )
+    assert isinstance(policy.distribution, {"squash": SquashedGaussian, "clip": ClippedGaussian}[bounds])
+    h = torch.randn(7, 5, 4)
+    free, network = policy.policy_head(h), by_network.policy_head(h)
+    assert free.shape == network.shape == (7, 5, 4)
+    assert free[..., 2:].unique().tolist() == [0.0] and len(network[..., 2:].unique()) == 70
+    assert len(free[..., :2].unique()) == 70
+    log_prob = policy.distribution.log_prob(free, free[..., :2].detach() + 0.5)
+    gradient = torch.autograd.grad(log_prob.sum(), list(policy.policy_head.parameters()))
+    assert [tuple(g.shape) for g in gradient] == [(2, 4), (2,), (2,)] and all(bool(g.any()) for g in gradient)
+
+
+@pytest.mark.parametrize(("name", "value"), [("deviation", "free"), ("bounds", "clip")])
+def test_discrete_actions_have_no_gaussian(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"policy.gaussian.{name} = '{value}': cannot take effect"):
+        _policy(DISCRETE, **{name: value})

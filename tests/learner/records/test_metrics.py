@@ -23,6 +23,7 @@ losses/policy losses/baseline losses/entropy losses/total losses/grad_norm
 vtrace/rho_mean vtrace/rho_clip_frac vtrace/c_mean
 ppo/approx_kl ppo/clip_frac ppo/explained_variance
 lag/policy_version_mean lag/policy_version_max queue/rollouts queue/wait_ms
+normalise/observations_clipped normalise/return_deviation
 rtrl/trace_norm rtrl/boundary_grad_frac rtrl/trace_breaks rtrl/trace_clips rtrl/staleness_cos
 faults/actor_restarts faults/env_errors faults/dropped_rollouts faults/checkpoint_errors faults/sink_errors
 faults/eval_errors faults/nonfinite_metrics
