@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -187,3 +188,10 @@ def test_nothing_of_a_rollout_with_bad_numbers_leaves(spoil: str, words: str) ->
     collector = Collector([env], _FixedCell(), unroll_length=3, actor_id=4, incarnation=1, env_seed=1)
     with pytest.raises(EnvFaultError, match=f"counting/7: {words}"):
         collector.collect()
+
+
+def test_games_of_the_second_group_are_those_of_the_actors_later_slots() -> None:
+    games = _collector("counting/7", 60, groups=2).collect().episodes
+    for slot in range(E):
+        first, second = ([e for e in games if e.slot == number] for number in (slot, E + slot))
+        assert first and second == [dataclasses.replace(e, slot=E + slot) for e in first]
