@@ -84,6 +84,17 @@ class Cell:
         when they are asked for. A cell without them runs on backend "chunked"."""
         raise NotImplementedError(f"cell {self.name!r} has no Triton functions")
 
+    def fixed(self, k: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Of a cell that takes the same linear step every time, h = A h + beta u with K = d: A [d, d, N] and
+        beta [N]. None: it does not. Its suffix products are powers of A, whatever the stream, and A commutes
+        with its own derivatives (d = 1, or rotations): it also has `sums`."""
+        return None
+
+    def sums(self, k: Sequence[Tensor], H: Tensor, U: Tensor) -> Tensor:
+        """Of a `fixed` cell sum_t P_t C_t [B, d, V, N], from H = sum_t P_t h_{t-1} and U = sum_t P_t u_t, [B,
+        d, N] both."""
+        raise NotImplementedError
+
     @property
     def has_triton(self) -> bool:
         return type(self).triton is not Cell.triton

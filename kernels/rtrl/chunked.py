@@ -6,6 +6,9 @@ Scan steps work in place on `[B, ...]` slices, which stay in cache; whole `[T, B
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -13,19 +16,28 @@ from kernels.rtrl.cell import Cell
 from kernels.trace.reference import advance_trace_chunked, select_product
 
 
-def _resets(reset: Tensor) -> list[bool]:
-    """Steps at which a column is reset. Only a CPU is asked: elsewhere the answer would stall the queue, and
-    selecting always costs less."""
-    return reset.any(1).tolist() if reset.device.type == "cpu" else [True] * reset.shape[0]
+def _resets(reset: Tensor) -> Sequence[Tensor | None]:
+    """For each step the columns that are reset, None where there are none. Only a CPU is asked, where filling
+    those columns is a twentieth of a masked fill: elsewhere the answer would stall the queue, and each step's
+    mask is returned as it is."""
+    if reset.device.type != "cpu":
+        return reset.unbind(0)
+    columns = reset.nonzero()[:, 1].split(reset.sum(1).tolist())
+    return [at_t if len(at_t) else None for at_t in columns]
 
 
-def _previous_states(h: Tensor, h_0: Tensor, reset: Tensor, resets: list[bool]) -> list[Tensor]:
-    """h_{t-1} as step t consumes it, after the reset: T tensors [B, d, N], views of h where there is none."""
-    previous = [h_0, *h[:-1].unbind(0)]
-    return [
-        before.masked_fill(reset[t, :, None, None], 0.0) if resets[t] else before
-        for t, before in enumerate(previous)
-    ]
+def _forget_(tensor: Tensor, columns: Tensor | None, axis: int = 0) -> Tensor:
+    """Zeroes what belongs to the columns of `_resets`, along the batch's axis, in place."""
+    if columns is None:
+        return tensor
+    if columns.dtype == torch.bool:
+        return tensor.masked_fill_(columns.view(-1, *[1] * (tensor.ndim - axis - 1)), 0.0)
+    return tensor.index_fill_(axis, columns, 0.0)
+
+
+def _after_reset(before: Tensor, columns: Tensor | None) -> Tensor:
+    """h_{t-1} [B, d, N] as step t consumes it: itself where no column is reset."""
+    return before if columns is None else _forget_(before.clone(), columns)
 
 
 def forward(
@@ -41,11 +53,9 @@ def forward(
     u = u.view(T, B, K, N)
     h = x.new_empty(T, B, cell.d, N)
     extra = x.new_empty(T if derivatives else 0, B, cell.extra, N)
-    k, resets = cell.constants(psi).unbind(0), _resets(reset)
-    before = h_0
-    for t in range(T):
-        if resets[t]:
-            before = before.masked_fill(reset[t, :, None, None], 0.0)
+    k, before = cell.constants(psi).unbind(0), h_0
+    for t, columns in enumerate(_resets(reset)):
+        before = _after_reset(before, columns)
         cell.step(u[t], before, k, h[t], extra[t] if derivatives else None)
         before = h[t]
     return h, u, extra
@@ -75,15 +85,14 @@ def _reverse_scan(
     q = h.new_empty(T, B, R, u.shape[2], N)
     v = h.new_zeros(B, R, psi.shape[0], N)
     k, resets = cell.constants(psi).unbind(0), _resets(reset)
-    previous = _previous_states(h, h_0, reset, resets)
     for t in reversed(range(T)):
         if e is not None:
             rows[:, 0].add_(e[t])
-        cell.pull(rows, u[t], previous[t], h[t], extra[t], k, q[t], v)
+        before = _after_reset(h[t - 1] if t else h_0, resets[t])
+        cell.pull(rows, u[t], before, h[t], extra[t], k, q[t], v)
         if cell.biases is not None:
             v[:, :, cell.biases].add_(q[t])
-        if resets[t]:
-            rows.masked_fill_(reset[t, :, None, None, None], 0.0)
+        _forget_(rows, resets[t])
     return rows, q, v
 
 
@@ -108,7 +117,8 @@ def backward(
     a bank whose `rows` [B] belong to the columns, and these rows are advanced in place."""
     T, B, D = x.shape
     banked = rows is not None
-    arrived, q, v = _reverse_scan(cell, e, banked, psi, h, h_0, reset, u, extra)
+    fixed = cell.fixed(cell.constants(psi).unbind(0)) if banked else None
+    arrived, q, v = _reverse_scan(cell, e, banked and fixed is None, psi, h, h_0, reset, u, extra)
     lam_0 = arrived[:, 0]
     flat = q[:, :, 0].flatten(2).flatten(0, 1)
     grad_x = (flat @ W.flatten(0, 1)).view(T, B, D) if need_x else x.new_empty(0)
@@ -119,10 +129,11 @@ def backward(
         matrices, vectors = trace
         lam = cell.turn(lam_0)
         if banked:
-            P_0, stored = arrived[:, 1:], matrices.shape[1]
-            grad_W += advance_trace_chunked(matrices, rows, lam, P_0, q[:, :, 1:, :stored], x)
+            suffix = _Suffix(arrived[:, 1:], q[:, :, 1:], v[:, 1:], x)
+            if fixed is not None:
+                suffix = _suffix_of_fixed(cell, *fixed, x, psi, h, h_0, reset, u)
             own = vectors[rows]
-            vectors.index_copy_(0, rows, _carried(P_0, own) + v[:, 1:].transpose(1, 2))
+            grad_W += _moved_on(suffix, matrices, rows, lam, vectors)
         else:
             own = vectors
             grad_W += boundary_of_gathered(lam, matrices[..., :D])
@@ -142,16 +153,77 @@ def advance(
     trace: list[Tensor],
 ) -> list[Tensor]:
     """The trace after the chunk, as new tensors: P_0 S + sum_t (P_t B_t) x_t^T."""
-    P_0, q, v = _reverse_scan(cell, None, True, psi, h, h_0, reset, u, extra)
+    fixed = cell.fixed(cell.constants(psi).unbind(0))
+    if fixed is None:
+        suffix = _Suffix(*_reverse_scan(cell, None, True, psi, h, h_0, reset, u, extra), x)
+    else:
+        suffix = _suffix_of_fixed(cell, *fixed, x, psi, h, h_0, reset, u)
     matrices, vectors = (tensor.clone(memory_format=torch.contiguous_format) for tensor in trace)
-    rows = torch.arange(x.shape[1], device=x.device)
-    advance_trace_chunked(matrices, rows, None, P_0, q[:, :, :, : matrices.shape[1]], x)
-    return [matrices, _carried(P_0, vectors) + v.transpose(1, 2)]
+    _moved_on(suffix, matrices, torch.arange(x.shape[1], device=x.device), None, vectors)
+    return [matrices, vectors]
 
 
-def _carried(P_0: Tensor, vectors: Tensor) -> Tensor:
-    """P_0 [B, d, d, N] times the vectors of a trace [B, V, d, N]."""
-    return select_product(P_0[:, None], vectors[:, :, None]).sum(3)
+class _Suffix(NamedTuple):
+    """What moves a trace over the chunk, from the suffix products P_t of Jacobians."""
+
+    P_0: Tensor
+    """[B, d, d, N]"""
+    update: Tensor
+    """[T, B, d, K, N]: P_t B_t"""
+    v: Tensor
+    """[B, d, V, N]: sum_t P_t C_t"""
+    x: Tensor
+    """[T, B, D]: what meets `update`."""
+
+
+def _suffix_of_fixed(
+    cell: Cell,
+    A: Tensor,
+    beta: Tensor,
+    x: Tensor,
+    psi: Tensor,
+    h: Tensor,
+    h_0: Tensor,
+    reset: Tensor,
+    u: Tensor,
+) -> _Suffix:
+    """Without a scan: P_t is a power of A, the same for all streams, but 0 where a later step is reset. There
+    the inputs are masked instead, and `update` is one for all."""
+    T, B, d, N = h.shape
+    stored = cell.stored or d
+    powers = A.new_zeros(T + 1, d, d, N)  # powers[t] = A^(T - t)
+    powers[T] = torch.eye(d, dtype=A.dtype, device=A.device)[..., None]
+    powers[T - 1] = A
+    known = 1
+    while known < T:  # by doubling
+        more = min(known, T - known)
+        by = powers[T - known, :, :, None] * powers[T - more : T, None]
+        powers[T - known - more : T - known] = by.sum(2)
+        known += more
+    powers *= powers.abs() >= torch.finfo(powers.dtype).tiny  # products of denormal numbers are slow
+    later = reset.flip(0).cumsum(0).flip(0) > 0  # a reset at t or later
+    cut = torch.cat([later[1:], torch.zeros_like(later[:1])])
+    P_0 = powers[0].expand(B, d, d, N).masked_fill(later[0, :, None, None, None], 0.0)
+    sums = h.new_zeros(2, d, B, d, N)
+    by_state, by_input = sums.unbind(0)
+    steps = zip([h_0, *h[:-1].unbind(0)], u, powers[1:, :, None], _resets(reset), strict=True)
+    for before, u_t, power, columns in steps:
+        by_state.addcmul_(power, before)
+        _forget_(sums, columns, axis=2)
+        by_input.addcmul_(power, u_t)
+    H, U = sums.sum(3).transpose(1, 2)
+    update = (powers[1:, :, :stored] * beta).movedim(0, 3).contiguous()  # time last: a row-major factor
+    update = update.movedim(3, 0)[:, None].expand(T, B, d, stored, N)
+    v = cell.sums(cell.constants(psi).unbind(0), H, U)
+    return _Suffix(P_0, update, v, x.masked_fill(cut[..., None], 0.0))
+
+
+def _moved_on(suffix: _Suffix, matrices: Tensor, rows: Tensor, lam: Tensor | None, vectors: Tensor) -> Tensor:
+    """Advances rows of a trace in place; returns the boundary terms of the matrices."""
+    P_0, update, v, x = suffix
+    carried = select_product(P_0[:, None], vectors[rows][:, :, None]).sum(3)
+    vectors.index_copy_(0, rows, carried + v.transpose(1, 2))
+    return advance_trace_chunked(matrices, rows, lam, P_0, update[:, :, :, : matrices.shape[1]], x)
 
 
 def boundary_of_gathered(lam: Tensor, matrices: Tensor) -> Tensor:

@@ -71,25 +71,32 @@ def _advance_row_by_row(
     _, K, d, N, _ = matrices.shape
     D, turns = x.shape[2], () if lam is None else lam.unbind(1)
     boundary = x.new_zeros(K, len(turns), N, D)
+    spare = x.new_empty(K, d, N, D) if d == 2 else None
     for b, row in enumerate(rows.tolist()):
         whole = matrices[row].to(x.dtype)  # a view of the bank, unless the bank is in bfloat16
+        decayed = whole[..., :D] if spare is None else spare  # of one number a unit: in place
         for k in range(K):
             S = whole[k, :, :, :D]
             if _finite(S):
-                before = S.clone() if d == 2 else S
                 for turn, vectors in enumerate(turns):
                     for i in range(d):
-                        boundary[k, turn].addcmul_(vectors[b, i, :, None], before[i])
+                        boundary[k, turn].addcmul_(vectors[b, i, :, None], S[i])
                 for i in range(d):
-                    S[i].mul_(decay[b, i, i, :, None])
+                    torch.mul(S[i], decay[b, i, i, :, None], out=decayed[k, i])
                     if d == 2:
-                        S[i].addcmul_(decay[b, i, 1 - i, :, None], before[1 - i])
+                        decayed[k, i].addcmul_(decay[b, i, 1 - i, :, None], S[1 - i])
             else:
                 for turn, vectors in enumerate(turns):
                     boundary[k, turn] += select_product(vectors[b, ..., None], S).sum(0)
-                S.copy_(select_product(decay[b, ..., None], S).sum(1))
-            for i in range(d):
-                S[i].addmm_(update[:, b, i, k].T, x[:, b])
+                decayed[k].copy_(select_product(decay[b, ..., None], S).sum(1))
+        if d == 1 or K == 1:  # the same order of axes: one product for all
+            flat = whole.flatten(0, 2)[:, :D]
+            torch.addmm(decayed.flatten(0, 2), update[:, b].flatten(1).T, x[:, b], out=flat)
+        else:
+            for k in range(K):
+                for i in range(d):
+                    moved = update[:, b, i, k].T
+                    torch.addmm(decayed[k, i], moved, x[:, b], out=whole[k, i, :, :D])
         if whole.dtype != matrices.dtype:
             matrices[row] = whole.to(matrices.dtype)
     return boundary.flatten(0, 1) if turns else x.new_empty(0)

@@ -55,10 +55,10 @@ MUTANTS = [
         f"{_CERTIFIED}[rtu_relu/exp_exp/exp-chunked-True]",
         (
             "the state lives through a reset",
-            "            before = before.masked_fill(reset[t, :, None, None], 0.0)\n        cell",
-            "            pass\n        cell",
+            "        before = _after_reset(before, columns)\n        cell.step",
+            "        cell.step",
         ),
-        ("the trace lives through a reset", "rows.masked_fill_(reset[t, :, None, None, None], 0.0)", "pass"),
+        ("the trace lives through a reset", "_forget_(rows, resets[t])", "pass"),
         ("the direct gradient comes once", "rows[:, 0].add_(e[t])", "rows[:, 0].copy_(e[t])"),
         ("the suffix product begins at 0", "rows[:, adjoint + i, i] = 1.0", "rows[:, adjoint + i, i] = 0.0"),
         (
@@ -71,8 +71,12 @@ MUTANTS = [
             "grad_psi += select_product(lam_0[:, None], own).sum((0, 2))",
             "pass",
         ),
-        ("vectors of the bank stay as they were", "vectors.index_copy_(0, rows, _carried", "(_carried"),
-        ("banked vectors forget their past", "_carried(P_0, own) + v[:, 1:]", "0 * own + v[:, 1:]"),
+        ("vectors of the bank stay as they were", "vectors.index_copy_(0, rows, carried", "(carried"),
+        (
+            "banked vectors forget their past",
+            "carried + v.transpose(1, 2)",
+            "0 * carried + v.transpose(1, 2)",
+        ),
         ("a bias has no gradient", "v[:, :, cell.biases].add_(q[t])", "pass"),
         (
             "P is transposed",
@@ -172,11 +176,11 @@ MUTANTS = [
             "select_product(decay[:, None, ..., None]",
             "select_product(decay.transpose(1, 2)[:, None, ..., None]",
         ),
-        ("two numbers of state do not mix", "before[1 - i])", "before[i])"),
+        ("two numbers of state do not mix", "S[1 - i])", "S[i])"),
         (
             "row by row, a boundary term is left out",
-            "vectors[b, i, :, None], before[i])",
-            "vectors[b, 0, :, None], before[0])",
+            "vectors[b, i, :, None], S[i])",
+            "vectors[b, 0, :, None], S[0])",
         ),
         (
             "all at once, the trace does not decay",
@@ -218,6 +222,21 @@ MUTANTS = [
             "the stepped cell's memory lives through a reset",
             "[zero_at(reset_t, s) for s in layer]",
             "[zero_at(reset_t, layer[0]), *layer[1:]]",
+        ),
+    ),
+    *in_file(
+        "kernels/rtrl/chunked.py",
+        f"{_CERTIFIED}[lru-chunked-True]",
+        ("what came before a reset moves a fixed cell's trace", "_forget_(sums, columns, axis=2)", "pass"),
+        (
+            "an input that a reset follows is cut one step late",
+            "cut = torch.cat([later[1:], torch.zeros_like(later[:1])])",
+            "cut = torch.cat([later[2:], torch.zeros_like(later[:2])])",
+        ),
+        (
+            "a fixed cell's trace lives through a reset",
+            "masked_fill(later[0, :, None, None, None], 0.0)",
+            "clone()",
         ),
     ),
     *in_file(

@@ -100,6 +100,19 @@ class RotationCell(Cell):
         v[:, :, 0].addcmul_(torch.mul(s_1, c_1).addcmul_(s_2, c_2), by_nu)
         v[:, :, 1].addcmul_(torch.mul(s_2, c_1).addcmul_(s_1, c_2, value=-1), by_theta)
 
+    def fixed(self, k: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
+        if self.activation != "linear":
+            return None
+        g, phi, gamma, *_ = k
+        return torch.stack([torch.stack([g, -phi]), torch.stack([phi, g])]), gamma
+
+    def sums(self, k: Sequence[Tensor], H: Tensor, U: Tensor) -> Tensor:
+        g, phi, _, by_nu, by_theta, by_gamma = k
+        h_1, h_2 = g * H[:, 0] - phi * H[:, 1], g * H[:, 1] + phi * H[:, 0]
+        nu, theta = torch.stack([h_1, h_2], 1) * by_nu, torch.stack([-h_2, h_1], 1) * by_theta
+        gamma = U * by_gamma
+        return torch.stack([nu + gamma, theta] if self.tied else [nu, theta, gamma], 2)
+
     def turn(self, lam_0: Tensor) -> Tensor:
         if self.stored is None:
             return lam_0[:, None]

@@ -93,7 +93,7 @@ def test_a_cell_that_tells_its_equation_alone_is_exact_too(name) -> None:
 
     class Plain(kind):  # type: ignore[misc, valid-type]
         extra = 0
-        constants, step, pull = Cell.constants, Cell.step, Cell.pull
+        constants, step, pull, fixed = Cell.constants, Cell.step, Cell.pull, Cell.fixed
 
     plain = Plain.__new__(Plain)
     plain.__dict__.update(CELLS[name].__dict__)
