@@ -40,7 +40,7 @@ MUTANTS = [
     ),
     *in_file(
         "actors/collect.py",
-        "actors/test_collect.py",
+        "actors/test_collect.py actors/test_groups.py::test_two_groups_are_two_actors_side_by_side",
         ("every rollout is the first", "self._sequence_number += 1", "self._sequence_number += 0"),
         (
             "the newest weights stand for the oldest",
@@ -70,7 +70,7 @@ MUTANTS = [
     ),
     *in_file(
         "actors/inference.py",
-        "actors/play/test_evaluate.py actors/test_inference.py",
+        "actors/test_inference.py actors/play/test_evaluate.py",
         ("greedy samples, sampling is greedy", "if self._greedy:", "if not self._greedy:"),
         (
             "the version stays the first",
