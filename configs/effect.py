@@ -36,9 +36,14 @@ def without_effect(config: Config) -> dict[str, str]:
         (config.unroll_length == 1, "clip_c_threshold", "unroll_length = 1"),
         (config.objective != "ppo", "ppo", f"objective = {config.objective!r}"),
         *(
-            (config.objective == "ppo", f"clip_{name}_threshold", "objective = 'ppo', which has ppo.clip")
-            for name in ("rho", "pg_rho", "c")
+            (
+                config.objective == "ppo" and ppo.targets == "gae",
+                f"clip_{name}_threshold",
+                "ppo.targets = 'gae'",
+            )
+            for name in ("rho", "c")
         ),
+        (config.objective == "ppo", "clip_pg_rho_threshold", "objective = 'ppo', which has ppo.clip"),
         *((ppo.epochs == 1, f"ppo.{name}", "ppo.epochs = 1") for name in ("fresh_gradient", "fresh_targets")),
         (ppo.epochs == ppo.minibatches == 1, "ppo.value_clip", "one gradient step a batch"),
         (policy.core == "none", "ppo.fresh_gradient", "policy.core = 'none', which has no state"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from configs.error import require
 from configs.parts import RtrlConfig
@@ -28,6 +29,9 @@ class PpoConfig:
     before each, unroll_length / chunk_length times batch_size traces in all."""
     normalise_advantages: bool = True
     """To mean 0 and deviation 1 over the valid steps of a minibatch."""
+    targets: Literal["gae", "vtrace"] = "gae"
+    """Of the values and the advantages: generalised advantage estimation, as if the present policy had
+    acted, or V-trace, which corrects for weights that were older (clip_rho_threshold, clip_c_threshold)."""
     fresh_gradient: bool = False
     """The states and traces before the sub-chunks are computed anew at each epoch, under the weights of that
     moment; else they stay as before the first."""

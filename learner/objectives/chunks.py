@@ -31,6 +31,8 @@ class Pass:
     the bank."""
     advanced: list[Trace] | None
     """After x_{T-1}, [B, ...]."""
+    logits: Tensor
+    """[T, B, P]"""
     values: Tensor
     """[T, B] V(x_0) .. V(x_{T-1})"""
     next_values: Tensor
@@ -45,7 +47,8 @@ def run(policy: Policy, batch: Batch, length: int, traces: list[Trace] | None) -
     kept = traces
     if traces is not None:
         kept = [layer.map(lambda s: s.new_empty(T // length * B, *s.shape[1:])) for layer in traces]
-    state, states, values = batch.initial_state, list[State](), list[Tensor]()
+    state, states = batch.initial_state, list[State]()
+    logits, values = list[Tensor](), list[Tensor]()
     for start in range(0, T, length):
         states.append(state)
         if kept is not None and traces is not None:
@@ -65,6 +68,7 @@ def run(policy: Policy, batch: Batch, length: int, traces: list[Trace] | None) -
         state = chunk.state
         if traces is not None:
             traces = [chunk.trace] if isinstance(chunk.trace, Trace) else chunk.trace
+        logits.append(chunk.logits)
         values.append(chunk.baseline)
     at_T = partial(_at, T)
     last = policy.step(
@@ -76,7 +80,7 @@ def run(policy: Policy, batch: Batch, length: int, traces: list[Trace] | None) -
     ).baseline
     every = torch.cat([*values, last[None]])
     joined = tuple(torch.cat(parts) for parts in zip(*states, strict=True))
-    return Pass(joined, kept, traces, every[:-1], every[1:])
+    return Pass(joined, kept, traces, torch.cat(logits), every[:-1], every[1:])
 
 
 def _at(part: slice | int, tensor: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Proximal policy optimisation (arXiv 1707.06347) with GAE: several epochs of gradient steps a batch, each on
+"""Proximal policy optimisation (arXiv 1707.06347): several epochs of gradient steps a batch, each on
 a minibatch of sub-chunks.
 
-    batch --one pass without gradient--> values --GAE--> targets, advantages
+    batch --one pass without gradient--> values --GAE or V-trace--> targets, advantages
                                      '-> state and trace before each sub-chunk
     each epoch: sub-chunks, shuffled --> minibatches --unroll from state and trace--> loss
 
@@ -28,7 +28,7 @@ from kernels.vtrace import importance_ratio
 from learner.batcher import Batch
 from learner.objectives.chunks import Pass, draw, for_core, run
 from learner.objectives.objective import Loss
-from learner.objectives.targets import gae_targets, select, steps_of
+from learner.objectives.targets import gae_targets, select, steps_of, surrogate_vtrace_targets
 from learner.records.timing import Stopwatch
 from learner.rtrl.rtrl import Rtrl, Step
 
@@ -155,12 +155,19 @@ class Ppo:
                     step = None
 
     def _sample(self, batch: Batch, first: Pass, present: Pass) -> Sample:
-        """Targets by the values of `present`."""
+        """Targets by the values (V-trace's: and the policy) of `present`."""
         steps = steps_of(batch, self._config)
         values = select(steps.valid, present.values)
-        targets = gae_targets(steps, values, present.next_values, self._config)
         action = select(steps.valid, batch.action)
-        log_mu = self._policy.distribution.log_prob(select(steps.valid, batch.behaviour_logits), action)
+        log_pi, log_mu = (
+            self._policy.distribution.log_prob(select(steps.valid, logits), action)
+            for logits in (present.logits, batch.behaviour_logits)
+        )
+        if self._config.ppo.targets == "vtrace":
+            ratios = select(steps.valid, log_pi - log_mu)
+            targets = surrogate_vtrace_targets(steps, ratios, values, present.next_values, self._config)
+        else:
+            targets = gae_targets(steps, values, present.next_values, self._config)
         chosen = (targets.advantages, targets.values, first.values)
         return Sample(steps.valid, action, log_mu, *(select(steps.valid, tensor) for tensor in chosen))
 

@@ -82,6 +82,16 @@ def vtrace_targets(
     return Targets(returns.vs, returns.pg_advantages)
 
 
+def surrogate_vtrace_targets(
+    steps: Steps, log_rhos: Tensor, values: Tensor, next_values: Tensor, config: Config
+) -> Targets:
+    """V-trace's values v; the advantages r + gamma v_{t+1} - V(x_t) are without the ratio, which a clipped
+    surrogate has already. Arguments as in `vtrace_targets`."""
+    v = vtrace_targets(steps, log_rhos, values, next_values, config).values
+    following = torch.cat([torch.where(steps.continues[:-1], v[1:], next_values[:-1]), next_values[-1:]])
+    return Targets(v, steps.rewards + steps.discounts * following - values)
+
+
 def gae_targets(steps: Steps, values: Tensor, next_values: Tensor, config: Config) -> Targets:
     """Generalised advantage estimation (arXiv 1506.02438): A_t is the sum of (gamma lambda)^k delta_{t+k} up
     to the episode's end, and the values' targets are V + A, the lambda-returns.

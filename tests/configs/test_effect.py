@@ -64,6 +64,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
             ("chunk_length", "32"),
         )
     },
+    "ppo.targets": ("--ppo.targets vtrace", "--objective vtrace"),
     "ppo.normalise_advantages": ("--ppo.no-normalise-advantages", "--objective vtrace"),
     "ppo.fresh_gradient": ("--ppo.fresh-gradient", "--objective ppo --ppo.chunk-length 64"),
     "ppo.fresh_targets": ("--ppo.fresh-targets", "--objective ppo --ppo.epochs 1"),
@@ -169,6 +170,11 @@ def test_a_setting_without_effect_is_refused_and_else_taken(
         (
             "--objective ppo --ppo.epochs 1 --ppo.minibatches 1 --ppo.value-clip 1",
             "ppo.value_clip = 1.0: has",
+        ),
+        ("--objective ppo --clip-c-threshold 2", "clip_c_threshold = 2.0: has no effect with ppo.targets"),
+        (
+            "--objective ppo --ppo.targets vtrace --clip-pg-rho-threshold 2",
+            "clip_pg_rho_threshold = 2.0: has no effect",
         ),
         ("--objective ppo --ppo.chunk-length 7", "ppo.chunk_length = 7: must divide unroll_length = 64"),
         ("--objective ppo --ppo.minibatches 5", "ppo.minibatches = 5: must divide the batch's 32 sub-chunks"),

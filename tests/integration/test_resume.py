@@ -57,6 +57,7 @@ CHANGES: dict[str, list[Any]] = {
     "ppo.epochs": [2],
     "ppo.minibatches": [2],
     "ppo.chunk_length": [1],
+    "ppo.targets": ["vtrace"],
     "ppo.normalise_advantages": [False],
     "ppo.fresh_gradient": [True],
     "ppo.fresh_targets": [True],

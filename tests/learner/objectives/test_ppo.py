@@ -22,10 +22,12 @@ from configs.ppo import PpoConfig
 from configs.schema import Config, PolicyConfig, RtrlConfig
 from learner.batcher import Batch
 from learner.objectives import OBJECTIVES
+from learner.objectives.chunks import run as run_through
+from learner.objectives.ppo import Ppo
 from learner.records.timing import Stopwatch
 from learner.rtrl.rtrl import Rtrl
 from tests.learner.batches import SPEC, config, random_batch
-from tests.learner.objectives import ppo_by_hand
+from tests.learner.objectives import by_hand, ppo_by_hand
 from tests.learner.objectives.by_hand import CONSTANTS
 from tests.learner.objectives.ppo_by_hand import Clips
 
@@ -242,6 +244,35 @@ def test_every_step_has_the_gradient_of_the_stepped_policy(core: str, credit: st
         lost = max(lost, distance(gradient, expected(*arguments, cut)))
     # Without what comes before the sub-chunks the same check must fail, or it would show nothing.
     assert (lost > 1e-2) == (credit != "tbptt")
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_vtrace_targets_are_those_by_hand_of_the_stepped_policy(case: str) -> None:
+    """The advantages are without the ratio: what by hand is clipped to a ratio of 1e-9 shows them."""
+    clips = {f"clip_{n}_threshold": getattr(CONSTANTS, f"clip_{n}_threshold") for n in ("rho", "c")}
+    options = dataclasses.replace(settings(targets="vtrace"), **clips)
+    run = Run(options)
+    batch = batches("elstm", ENDS[case])[0]
+    with torch.no_grad():
+        stepped = step_through(run.policy, batch, batch.initial_state, 0, T + 1)
+        assert run.rtrl is not None
+        start = run.rtrl.begin(batch, 0).traces.gather()
+        passed = run_through(run.policy, batch, L, start)
+    assert isinstance(run.objective, Ppo)
+    sample = run.objective._sample(batch, passed, passed)
+    wanted = by_hand.actor_critic(
+        logits=stepped.logits[:T].numpy(),
+        baseline=stepped.values[:T].numpy(),
+        next_baseline=stepped.values[1:].numpy(),
+        constants=dataclasses.replace(CONSTANTS, clip_pg_rho_threshold=1e-9),
+        **{
+            name: getattr(batch, name).numpy()
+            for name in ("action", "behaviour_logits", "reward", "terminated", "truncated")
+        },
+    )
+    assert 0.2 < wanted.rho_clip_frac < 0.9
+    for mine, theirs in ((sample.targets, wanted.targets), (sample.advantages, 1e9 * wanted.advantages)):
+        np.testing.assert_allclose(mine.numpy(), np.nan_to_num(theirs), rtol=1e-9, atol=1e-11)
 
 
 def test_each_epoch_learns_from_every_step_once_and_in_another_order() -> None:
