@@ -20,7 +20,7 @@ DISCOUNTING = 0.9
 TOTAL_STEPS = 120_000
 PILOT_SEEDS = (100, 101, 102)
 """On which learning rates were chosen, apart from the seeds that count."""
-RATES = (3e-3, 1e-2, 3e-2)
+RATES = (3e-3, 1e-2, 3e-2, 1e-1)
 """The same for every arm of an experiment."""
 
 _TASK = TraceConditioning(MemoryConfig(), 1)

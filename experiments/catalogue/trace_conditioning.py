@@ -10,7 +10,7 @@ EXPERIMENT = experiment(
         "How well values foretell an outcome from a cue that is gone, by cells of about 1,040 parameters: "
         "by exact RTRL at an unroll of 5, which does not reach from the outcome back to the cue (7 to 13 "
         "steps), and by TBPTT at unrolls of 5 and of 20, which does; one of 20 means a quarter of the "
-        "updates. Every arm has the best of the same three learning rates on another seed "
+        "updates. Every arm has the best of the same learning rates on another seed "
         "(trace_conditioning_pilot). It shows what is learned from 120,000 steps, not where learning would "
         "end."
     ),

@@ -7,7 +7,7 @@ from experiments.conditioning import ARMS, PILOT_SEEDS, RATES, arm, experiment
 EXPERIMENT = experiment(
     "trace_conditioning_pilot",
     (
-        "Every arm of trace_conditioning at the same three learning rates, on seeds that count nowhere "
+        "Every arm of trace_conditioning at the same learning rates, on seeds that count nowhere "
         "else. The rate with the least mean error is the arm's."
     ),
     {f"{name}_{rate:g}": arm(*ARMS[name], rate, series=name, x=rate) for name in ARMS for rate in RATES},
