@@ -19,6 +19,7 @@ import tyro
 
 from configs.effect import given_settings, refuse_without_effect
 from configs.identity import changes, may_change
+from configs.layout import with_asked_layout
 from configs.paths import absolute
 from configs.presets import preset, preset_patterns
 from configs.schema import Config, ConfigError
@@ -45,6 +46,7 @@ def with_fields(base: Config, words: list[str], prog: str) -> Config:
     Raises ConfigError for values that do not fit and for a field that cannot take effect. What tyro finds
     wrong ends the process with code 2.
     """
+    base, words = with_asked_layout(base, words)
     config = tyro.cli(Config, default=base, args=words, prog=prog)
     refuse_without_effect(config, given_settings(config, words))
     policy = dataclasses.replace(

@@ -50,12 +50,14 @@ from actors.play.evaluator import make_evaluator
 from actors.play.video import VideoError
 from actors.policy import Policy
 from command_line import Start, asked_to_train
-from configs.machine import available_cores
+from configs.layout import described, laid_out
+from configs.machine import available_cores, available_memory
 from configs.paths import new_file_argument
 from configs.schema import ConfigError
 from envs.doctor import diagnose, report
 from envs.make import check_env, env_spec
 from envs.spec import EnvError, EnvFaultError
+from learner.budget import within_memory
 from learner.learner import Learner, LearnerError, resolve_device, seed_everything
 from learner.loop import StopFlag, TrainLoop
 from learner.memory import OutOfMemory
@@ -114,23 +116,35 @@ def run(start: Start, signals: ExitStack, records: ExitStack, workers: ExitStack
     if config.learner_threads:
         torch.set_num_threads(config.learner_threads)
     seed_everything(config.seed)
-    learner = Learner(Policy(spec, config.policy), config, device)
+    policy = Policy(spec, config.policy)
+    own_ray = not (config.ray.address or os.environ.get("RAY_ADDRESS"))
+    cores, memory = available_cores(), available_memory()
+    # Beside a GPU one core is the learner's thread's.
+    laid = laid_out(config, max(1, cores - (device.type == "cuda")), memory / 2**20)
+    laid = within_memory(laid, policy, spec, device, memory, own_ray)
+    learner = Learner(policy, laid, device)
     if run_dir is not None:
         state = run_dir.load_state()
         learner.load_state_dict(state)
     else:
         take_weights(learner.policy, config.policy)
 
+    chosen_for = "one process" if config.runtime == "inline" else f"{cores} cores"
     if config.runtime == "ray":
-        workers.enter_context(ray_session(config.ray, config.num_workers, config.env))
+        free = workers.enter_context(ray_session(laid.ray, laid.num_cpus, config.env))
+        if free is not None:
+            evaluator_cpus = (config.eval.interval_steps > 0) * config.env.num_threads
+            laid, chosen_for = laid_out(config, free - evaluator_cpus), f"{free} free CPUs of the cluster"
+    layout = described(config, laid, chosen_for)
+    print(layout, flush=True)
     stop = StopFlag()
     stop_on_signals(signals, stop)  # after Ray, which sets handlers of its own
     publisher = make_publisher(config.runtime)
     workers.callback(publisher.close)
     publisher.publish(learner.policy, learner.updates)
-    fleet = make_fleet(config, publisher.source, start_step=learner.global_step)
+    fleet = make_fleet(laid, publisher.source, start_step=learner.global_step)
     workers.callback(fleet.close)
-    evaluator = make_evaluator(config, publisher.source)
+    evaluator = make_evaluator(laid, publisher.source)
     if evaluator is not None:
         workers.callback(evaluator.close)
 
@@ -138,12 +152,12 @@ def run(start: Start, signals: ExitStack, records: ExitStack, workers: ExitStack
         run_dir = RunDir.create(config.run_dir, config.preset, config.seed, runs)
         records.callback(run_dir.release)
         records.callback(run_dir.withdraw)
-    config = dataclasses.replace(config, run_dir=str(run_dir.path))
+    config, laid = (dataclasses.replace(one, run_dir=str(run_dir.path)) for one in (config, laid))
     version = code_version()
     sinks = open_sinks(
         config.wandb,
         run_dir.path,
-        json.loads(config.to_json()) | {"code_version": version},
+        json.loads(config.to_json()) | {"code_version": version, "layout": layout},
         resume_step=learner.global_step if start.resume else None,
     )
     progress = ProgressView(config.total_steps, run_dir.path, config.preset, stop.seconds_left)
@@ -151,7 +165,7 @@ def run(start: Start, signals: ExitStack, records: ExitStack, workers: ExitStack
     exit_code = 1
     records.callback(lambda: sink.close(exit_code))
     loop = TrainLoop(
-        config,
+        laid,
         learner,
         fleet,
         publisher,
@@ -164,7 +178,7 @@ def run(start: Start, signals: ExitStack, records: ExitStack, workers: ExitStack
     if state is not None:
         loop.resume(state)
     run_dir.save_config(config.to_json())
-    run_dir.record_start(version, learner.global_step)
+    run_dir.record_start(version, learner.global_step, layout)
     reason = loop.run()
     exit_code = 0
     progress.close()

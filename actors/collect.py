@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from actors.inference import Inference, LocalInference, group_seed
 from actors.policy import Policy
 from actors.rollout import Rollout
 from actors.weights import WeightSource
+from configs.layout import streams_of
 from configs.schema import Config, ConfigError
 from envs.guard import close_env
 from envs.make import make_vec
@@ -156,20 +157,20 @@ def make_collector(config: Config, source: WeightSource, actor_id: int, incarnat
 
     Raises EnvError and EnvFaultError; the envs are closed by then.
     """
-    groups = config.actor_groups
-    each = dataclasses.replace(config.env, num_envs=config.env.num_envs // groups)
+    streams, groups = streams_of(config, actor_id), config.actor_groups
+    starts = [streams.start + len(streams) * number // groups for number in range(groups + 1)]
     envs: list[VecEnv] = []
-    first_stream = actor_id * config.env.num_envs
     try:
-        for number in range(groups):
-            envs.append(make_vec(each, first_stream=first_stream + number * each.num_envs))
+        for start, stop in pairwise(starts):
+            slots = dataclasses.replace(config.env, num_envs=stop - start)
+            envs.append(make_vec(slots, first_stream=start))
         policy = Policy(envs[0].spec, config.policy)
         return Collector(
             envs,
             LocalInference(policy, source, seed=incarnation, device=config.actor_device),
             unroll_length=config.unroll_length,
             actor_id=actor_id,
-            first_stream=first_stream,
+            first_stream=streams.start,
             incarnation=incarnation,
             env_seed=incarnation,
         )

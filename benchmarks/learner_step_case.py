@@ -42,7 +42,7 @@ def config(size: Size, credit: Credit) -> Config:
     return Config(
         env=EnvConfig(id="synthetic"),
         policy=PolicyConfig(encoder=size.encoder, core="elstm", hidden_size=size.N),
-        num_actors=size.B,
+        num_streams=size.B,
         unroll_length=size.T,
         batch_size=size.B,
         credit=credit,

@@ -25,6 +25,7 @@ from benchmarks import verdict
 from benchmarks.machine import header
 from benchmarks.parts import Part, make_parts
 from benchmarks.watched import Window, run_watched
+from configs.layout import laid_out
 from configs.machine import available_cores
 from configs.paths import new_file_argument
 from configs.presets import preset
@@ -164,6 +165,7 @@ def main(arguments: list[str]) -> int:
     if options.seconds <= 0:
         raise ConfigError(f"--seconds {options.seconds:g}: must be positive")
     config = dataclasses.replace(preset(options.preset), runtime=options.runtime, total_steps=10**12)
+    config = laid_out(config, available_cores())
     result = measure(dataclasses.replace(config, time_limit_s=None), options.seconds)
     print(report(result))
     if options.json is not None:

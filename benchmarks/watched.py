@@ -157,7 +157,7 @@ def run_watched(config: Config, seconds: float, between: Callable[[Window], bool
     learner = Learner(Policy(spec, config.policy), config, resolve_device(config.device))
     with ExitStack() as stack:
         if config.runtime == "ray":
-            stack.enter_context(ray_session(config.ray, config.num_actors))
+            stack.enter_context(ray_session(config.ray, config.num_cpus))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         publisher = make_publisher(config.runtime)
         stack.callback(publisher.close)

@@ -1,7 +1,7 @@
 """Atari presets: `atari_<game>_{rtrl,tbptt,lstm,feedforward}` and, with `_cpu`, for a machine without a GPU.
 
 The full-size settings are those of arXiv 2305.19044 (README and argparse defaults of the released
-code): 48 actors, T = 50, B = 32, IMPALA's deep encoder, N = 256, RMSprop 6e-4, 200 M agent steps.
+code): 48 streams, T = 50, B = 32, IMPALA's deep encoder, N = 256, RMSprop 6e-4, 200 M agent steps.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ def atari(game: str, variant: str) -> Config:
     arm = VARIANTS[variant]
     return Config(
         preset=f"atari_{game}_{variant}",
-        env=EnvConfig(id=game_id(game), num_envs=1, life_loss_ends_episode=True),
+        env=EnvConfig(id=game_id(game), life_loss_ends_episode=True),
         policy=PolicyConfig(encoder="deep", core=arm["core"], hidden_size=256),
         credit=arm["credit"],
     )
 
 
 def atari_cpu(game: str, variant: str) -> Config:
-    """About five minutes on two cores: two actors, a small CNN, a batch that they fill."""
+    """About five minutes on two cores: a small CNN, and 32 streams."""
     arm = VARIANTS[variant]
     return Config(
         preset=f"atari_{game}_{variant}_cpu",
-        env=EnvConfig(id=game_id(game), num_envs=16, life_loss_ends_episode=True),
+        env=EnvConfig(id=game_id(game), life_loss_ends_episode=True),
         policy=PolicyConfig(encoder="shallow", core=arm["core"], hidden_size=128),
-        ray=RayConfig(object_store_mib=512, rollouts_in_flight=1),
+        ray=RayConfig(rollouts_in_flight=1),
         credit=arm["credit"],
-        num_actors=2,
+        num_streams=32,
         unroll_length=20,
         batch_size=16,
         total_steps=700_000,
@@ -53,11 +53,10 @@ def atari_bench(game: str, variant: str) -> Config:
     arm = VARIANTS[variant]
     return Config(
         preset=f"atari_{game}_{variant}_bench",
-        env=EnvConfig(id=game_id(game), num_envs=16, num_threads=1),
+        env=EnvConfig(id=game_id(game)),
         policy=PolicyConfig(encoder="nature", core=arm["core"], hidden_size=256),
-        ray=RayConfig(object_store_mib=512, rollouts_in_flight=2),
         credit=arm["credit"],
-        num_actors=2,
+        num_streams=32,
         unroll_length=50,
         batch_size=16,
         learner_threads=1,

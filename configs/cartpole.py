@@ -15,7 +15,7 @@ def cartpole(variant: str, env_id: str = "cartpole/masked") -> Config:
     arm = VARIANTS[variant]
     return Config(
         preset=f"cartpole_{variant}",
-        env=EnvConfig(id=env_id, num_envs=16),
+        env=EnvConfig(id=env_id),
         policy=PolicyConfig(
             encoder="mlp",
             features=64,
@@ -23,9 +23,9 @@ def cartpole(variant: str, env_id: str = "cartpole/masked") -> Config:
             hidden_size=64,
             forget_bias=0.0 if arm["core"] == "none" else 1.0,
         ),
-        ray=RayConfig(object_store_mib=256, rollouts_in_flight=1),
+        ray=RayConfig(rollouts_in_flight=1),
         credit=arm["credit"],
-        num_actors=2,
+        num_streams=32,
         unroll_length=64,
         batch_size=32,
         total_steps=3_000_000,

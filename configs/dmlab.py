@@ -1,7 +1,7 @@
 """DeepMind Lab presets: `dmlab_<level>_{rtrl,tbptt,lstm,feedforward}`, with `_cpu` to try a level without a
 GPU, and `dmlab30_...` for thirty at once.
 
-A level's settings are those of arXiv 2305.19044: 48 actors of one engine each, T = 100, B = 32, IMPALA's deep
+A level's settings are those of arXiv 2305.19044: 48 streams, an engine each, T = 100, B = 32, IMPALA's deep
 encoder on 72 x 96 pixels, N = 512, 9 actions held for 4 frames. In the paper the encoder of the two memory
 levels comes from an earlier run by TBPTT (50 M steps of rooms_select_nonmatching_object, 200 M of
 rooms_watermaze) and is frozen; here it learns, unless one is given:
@@ -56,13 +56,12 @@ def dmlab_cpu(level: str, variant: str) -> Config:
         preset=f"{full.preset}_cpu",
         env=dataclasses.replace(
             full.env,
-            num_envs=2,
             # Both cores are busy, and memory is short.
             dmlab=dataclasses.replace(full.env.dmlab, reset_ahead=False),
         ),
         policy=PolicyConfig(encoder="shallow", core=arm["core"], hidden_size=128),
-        ray=RayConfig(object_store_mib=512, rollouts_in_flight=1),
-        num_actors=2,
+        ray=RayConfig(rollouts_in_flight=1),
+        num_streams=4,
         unroll_length=50,
         batch_size=4,
         total_steps=100_000,
@@ -77,7 +76,7 @@ def dmlab_cpu(level: str, variant: str) -> Config:
 
 def dmlab30(variant: str) -> Config:
     """All thirty levels by one policy, which reads their instructions: the settings that IMPALA's authors
-    published with their code, for 150 actors, five a level.
+    published with their code, for 150 streams, five a level.
 
     RMSprop's epsilon differs: 0.01 outside the square root, theirs is 0.1 inside. `env.dmlab.dataset_path`
     must be given.
@@ -87,9 +86,8 @@ def dmlab30(variant: str) -> Config:
         preset=f"dmlab30_{variant}",
         env=EnvConfig(id="dmlab/dmlab30", dmlab=DmlabConfig(extra_observations="INSTR")),
         policy=PolicyConfig(encoder="deep", core=arm["core"], hidden_size=256, previous_action=True),
-        ray=RayConfig(object_store_mib=2048),
         credit=arm["credit"],
-        num_actors=150,
+        num_streams=150,
         unroll_length=100,
         total_steps=2_500_000_000,
         reward_clipping="soft_asymmetric",

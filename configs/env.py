@@ -187,8 +187,9 @@ class EnvConfig:
 
     id: str
     """`ALE/Breakout-v5`, `procgen/chaser`, `memory/tmaze`, ..., or any Gymnasium id (`module:Id-v0`)."""
-    num_envs: int = 1
-    """Env slots E that one actor steps together. One slot of one actor life is one stream."""
+    num_envs: int = 0
+    """Env slots E that one actor steps together, at most; 0: num_streams, spread over the actors (an env that
+    is made alone has one)."""
     kwargs: str = ""
     """Any Gymnasium id: arguments of its constructor, a JSON object: '{"size": 9}'."""
     wrappers: str = ""
@@ -222,7 +223,7 @@ class EnvConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.id), "env.id", self.id, "name an environment, for example ALE/Breakout-v5")
-        require(self.num_envs >= 1, "env.num_envs", self.num_envs, "needs at least 1")
+        require(self.num_envs >= 0, "env.num_envs", self.num_envs, "cannot be negative")
         require(_is_object(self.kwargs), "env.kwargs", self.kwargs, "needs a JSON object: '{\"size\": 9}'")
         for name in self.wrapper_names:
             form = all(name.partition(":"))

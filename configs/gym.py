@@ -15,7 +15,7 @@ def gym(variant: str) -> Config:
     arm = VARIANTS[variant]
     return Config(
         preset=f"gym_{variant}",
-        env=EnvConfig(id="CartPole-v1", num_envs=16),
+        env=EnvConfig(id="CartPole-v1"),
         policy=PolicyConfig(
             encoder="auto",
             features=128,
@@ -23,9 +23,9 @@ def gym(variant: str) -> Config:
             hidden_size=128,
             forget_bias=0.0 if arm["core"] == "none" else 1.0,
         ),
-        ray=RayConfig(object_store_mib=512, rollouts_in_flight=1),
+        ray=RayConfig(rollouts_in_flight=1),
         credit=arm["credit"],
-        num_actors=2,
+        num_streams=32,
         unroll_length=32,
         batch_size=32,
         total_steps=2_000_000,

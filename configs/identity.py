@@ -22,7 +22,13 @@ MAY_CHANGE = frozenset(
         ),
         *("log_interval_s", "log_interval_steps", "diagnostics_interval"),
         *("eval", "checkpoint", "wandb", "ray"),
-        *("env.num_threads", "env.dmlab.renderer", "env.dmlab.level_cache", "env.dmlab.dataset_path"),
+        *(
+            "env.num_envs",
+            "env.num_threads",
+            "env.dmlab.renderer",
+            "env.dmlab.level_cache",
+            "env.dmlab.dataset_path",
+        ),
     }
 )
 """Fields and branches that say where, how long and under whose eyes a run runs. All others say what it is."""

@@ -18,7 +18,7 @@ def memory(variant: str) -> Config:
     arm = VARIANTS[variant]
     return Config(
         preset=f"memory_{variant}",
-        env=EnvConfig(id="memory/tmaze", num_envs=STREAMS),
+        env=EnvConfig(id="memory/tmaze"),
         policy=PolicyConfig(
             encoder="none",
             core=arm["core"],
@@ -28,7 +28,7 @@ def memory(variant: str) -> Config:
         runtime="inline",
         device="cpu",  # matrices this small are slower on a GPU
         credit=arm["credit"],
-        num_actors=1,
+        num_streams=STREAMS,
         unroll_length=UNROLL_LENGTH,
         batch_size=STREAMS,
         total_steps=300_000,

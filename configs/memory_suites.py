@@ -42,12 +42,12 @@ def popgym(task: str, variant: str) -> Config:
     name = _camel(task if task.endswith(_LEVELS) else f"{task}_easy")
     return Config(
         preset=f"popgym_{task}_{variant}",
-        env=EnvConfig(id=f"popgym/{name}", num_envs=16),
+        env=EnvConfig(id=f"popgym/{name}"),
         policy=_policy(arm, encoder="none", hidden_size=64, previous_action=name.startswith(_NEEDS_ACTION)),
         runtime="inline",
         device="cpu",
         credit=arm["credit"],
-        num_actors=1,
+        num_streams=16,
         unroll_length=10,
         batch_size=16,
         total_steps=400_000,
@@ -67,12 +67,12 @@ def minigrid(task: str, variant: str) -> Config:
     arm = VARIANTS[variant]
     return Config(
         preset=f"minigrid_{task}_{variant}",
-        env=EnvConfig(id=f"minigrid/{_camel(task)}", num_envs=16),
+        env=EnvConfig(id=f"minigrid/{_camel(task)}"),
         policy=_policy(arm, encoder="none", hidden_size=64),
         runtime="inline",
         device="cpu",
         credit=arm["credit"],
-        num_actors=1,
+        num_streams=16,
         unroll_length=20,
         batch_size=16,
         total_steps=2_000_000,
@@ -92,10 +92,10 @@ def vizdoom(scenario: str, variant: str) -> Config:
     arm = VARIANTS[variant]
     return Config(
         preset=f"vizdoom_{scenario}_{variant}",
-        env=EnvConfig(id=f"vizdoom/{_camel(scenario)}", num_envs=4),
+        env=EnvConfig(id=f"vizdoom/{_camel(scenario)}"),
         policy=_policy(arm, encoder="shallow", hidden_size=256),
         credit=arm["credit"],
-        num_actors=8,
+        num_streams=32,
         unroll_length=50,
         batch_size=32,
         total_steps=20_000_000,
@@ -109,11 +109,11 @@ def mujoco(body: str, shown: str, variant: str) -> Config:
     arm = VARIANTS[variant]
     return Config(
         preset=f"mujoco_{body}_{shown}_{variant}",
-        env=EnvConfig(id=f"mujoco/{_camel(body)}-{shown.upper()}", num_envs=16),
+        env=EnvConfig(id=f"mujoco/{_camel(body)}-{shown.upper()}"),
         policy=_policy(arm, encoder="mlp", features=64, hidden_size=64, previous_reward=False),
-        ray=RayConfig(object_store_mib=256, rollouts_in_flight=1),
+        ray=RayConfig(rollouts_in_flight=1),
         credit=arm["credit"],
-        num_actors=2,
+        num_streams=32,
         unroll_length=64,
         batch_size=32,
         total_steps=5_000_000,

@@ -191,8 +191,8 @@ class RayConfig:
     address: str | None = None
     """HOST:PORT of a running cluster's head, or `auto` (docs/cluster.md). None takes RAY_ADDRESS, if
     that is set; else Ray is started on this machine, bound to loopback."""
-    object_store_mib: int = 1024
-    """Object store of a local Ray, in MiB."""
+    object_store_mib: int = 0
+    """Object store of a local Ray, in MiB; 0: what the rollouts in flight take (learner/memory.py)."""
     rollouts_in_flight: int = 2
     """Rollouts an actor may have asked for or finished that the learner has not taken (back-pressure)."""
     start_timeout_s: float = 600.0
@@ -208,7 +208,8 @@ class RayConfig:
     actor alone has 21 at most, since its restarts wait up to 300 s; a lost node is not counted."""
 
     def __post_init__(self) -> None:
-        require(self.object_store_mib >= 80, "ray.object_store_mib", self.object_store_mib, "at least 80")
+        store = self.object_store_mib
+        require(store == 0 or store >= 80, "ray.object_store_mib", store, "at least 80, or 0, which chooses")
         require(self.rollouts_in_flight >= 1, "ray.rollouts_in_flight", self.rollouts_in_flight, "at least 1")
         for name in ("start_timeout_s", "rollout_timeout_s", "max_failures_per_actor_hour"):
             require(getattr(self, name) > 0, f"ray.{name}", getattr(self, name), "must be positive")

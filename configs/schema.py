@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from configs.core import Core, RotationConfig, check_credit
 from configs.env import AtariConfig, DmlabConfig, EnvConfig, MemoryConfig, ProcgenConfig, VizdoomConfig
 from configs.error import ConfigError, require
+from configs.layout import check_layout
 from configs.parts import (
     CheckpointConfig,
     Credit,
@@ -91,7 +92,10 @@ class Config:
     time_limit_s: float | None = None
     """Ends the run after this wall time, if that comes before total_steps."""
 
-    num_actors: int = 48
+    num_streams: int = 48
+    """Env slots of all actors. One slot is one stream: what a recurrent state and a trace belong to."""
+    num_actors: int = 0
+    """How many actors carry the streams; 0: as many as suit the machine (configs/layout.py)."""
     actor_groups: int = 1
     """Groups of an actor's slots that take turns: the envs of one run while the other is acted on. For suites
     whose envs run beside the actor, in threads or processes, where these would stand still meanwhile. On
@@ -163,7 +167,7 @@ class Config:
             require(finite, name, value, "needs a finite number; what can be left out takes None")
         for name in (
             "total_steps",
-            "num_actors",
+            "num_streams",
             "unroll_length",
             "batch_size",
             "diagnostics_interval",
@@ -184,6 +188,7 @@ class Config:
             "entropy_cost",
             "momentum",
             "learner_threads",
+            "num_actors",
             "seed",
             "log_interval_steps",
         ):
@@ -231,25 +236,12 @@ class Config:
         )
         if self.objective == "ppo":
             check_ppo(self.ppo, self.rtrl, self.unroll_length, self.batch_size)
-        require(
-            self.actor_groups in (1, 2) and self.env.num_envs % self.actor_groups == 0,
-            "actor_groups",
-            self.actor_groups,
-            f"must be 1, or 2 where env.num_envs = {self.env.num_envs} is even",
-        )
+        check_layout(self)
         require(
             self.actor_device == "cpu" or self.runtime == "inline",
             "actor_device",
             self.actor_device,
             "Ray lends its actors no GPU here: leave it at 'cpu', or set runtime = 'inline'",
-        )
-        require(
-            self.batch_size <= self.num_streams,
-            "batch_size",
-            self.batch_size,
-            f"can never be filled: num_actors * env.num_envs = {self.num_actors} * {self.env.num_envs} = "
-            f"{self.num_streams} streams, and a batch holds one rollout of a stream; lower batch_size or "
-            "raise num_actors",
         )
 
     @property
@@ -263,14 +255,9 @@ class Config:
         return self.credit in ("rtrl", "snap1")
 
     @property
-    def num_streams(self) -> int:
-        """Env slots of all actors."""
-        return self.num_actors * self.env.num_envs
-
-    @property
-    def num_workers(self) -> int:
-        """Ray workers of a run, each on a CPU: the actors, and one for evaluations beside them."""
-        return self.num_actors + (self.eval.interval_steps > 0)
+    def num_cpus(self) -> int:
+        """What Ray is asked for: a CPU for each thread of the actors, and of an evaluator beside them."""
+        return (self.num_actors + (self.eval.interval_steps > 0)) * self.env.num_threads
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
@@ -285,4 +272,8 @@ class Config:
             data = json.loads(text)
         except json.JSONDecodeError as error:
             raise ConfigError(f"config is not JSON: {error}") from error
+        if isinstance(data, dict) and "num_streams" not in data:  # of before it was a setting
+            env = data.get("env")
+            slots = env.get("num_envs", 1) if isinstance(env, dict) else 1
+            data = data | {"num_streams": data.get("num_actors", 48) * slots}
         return build(cls, data, "config")

@@ -2,11 +2,12 @@
 
     python docker/head.py                   by the variables TRAIN and RUN (docker-compose.yml)
     python docker/head.py plan PRESET ...   checks a command line of `launch.py train`; prints the CPUs that
-                                            its actors take, and their number
+                                            its actors take on this machine, and their number
 
-The learner starts when the actor containers offer a CPU for each of its actors. Where TRAIN does not say how
-many (--num-actors), there are as many as the containers hold that have joined. A run that is in the volume
-already goes on from its newest checkpoint (`launch.py train --auto-resume`); another one is not taken for it.
+The learner starts when the actor containers offer the CPUs that its actors take. Where TRAIN does not say how
+many (--num-actors), the learner chooses by what the containers offer that have joined. A run that is in the
+volume already goes on from its newest checkpoint (`launch.py train --auto-resume`); another one is not taken
+for it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import sys
 from pathlib import Path
 
 from command_line import asked_to_train
+from configs.layout import laid_out
+from configs.machine import available_cores
 from configs.schema import Config, ConfigError
 from envs.make import check_env
 from envs.spec import EnvError
@@ -69,10 +72,6 @@ def joined_cpus(needed: int | None) -> int:
     return int(offered[1])
 
 
-def names_actors(arguments: list[str]) -> bool:
-    return any(word.partition("=")[0].replace("_", "-") == "--num-actors" for word in arguments)
-
-
 def in_volume(words: list[str]) -> list[str]:
     """Arguments of `launch.py train`: to begin the run in its folder, or to go on with it there."""
     return [*words, "--run-dir", str(RUNS / (os.environ["RUN"] or words[0])), "--auto-resume"]
@@ -84,17 +83,14 @@ def main(arguments: list[str]) -> int:
             raise ConfigError(f"docker/head.py knows `plan`, not {arguments[0]!r}")
         config = planned(arguments[1:])
         check_env(config.env)
-        print(config.num_workers, config.num_actors)
+        laid = laid_out(config, available_cores())
+        print(laid.num_cpus, laid.num_actors)
         return 0
     words = in_volume(os.environ["TRAIN"].split())
     config = planned(words)
     make_token(Path(os.environ["RAY_AUTH_TOKEN_PATH"]))
     start_ray()
-    if names_actors(words):
-        joined_cpus(config.num_workers)
-    else:
-        offered = joined_cpus(None)
-        words += ["--num-actors", str(offered - (config.num_workers - config.num_actors))]
+    joined_cpus(config.num_cpus if config.num_actors else None)
     command = ["launch.py", "train", *words, "--ray.address", f"{HEAD}:{PORT}"]
     os.execv(sys.executable, [sys.executable, *command])
 

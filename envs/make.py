@@ -33,12 +33,13 @@ class _SuiteModule(Protocol):
 
 @makes_env
 def make_vec(config: EnvConfig, *, first_stream: int = 0) -> VecEnv:
-    """All `config.num_envs` slots of one actor.
+    """All `config.num_envs` slots of one actor; one slot where that is 0.
 
     They are the streams from `first_stream` on: it tells suites of several levels which of them each plays.
     Raises EnvError for an unknown id, a missing package, a setting without effect, or spaces that a policy
     cannot use.
     """
+    config = dataclasses.replace(config, num_envs=config.num_envs or 1)
     check_env(config)
     return _load(suite_of(config.id), config.id).make(config, first_stream)
 

@@ -37,6 +37,13 @@ def naming_sizes(config: Config, policy: Policy, device: torch.device) -> Iterat
         raise OutOfMemory(f"out of memory on {device}: {''.join(first)}\n{_sizes(config, policy)}") from error
 
 
+def trace_bytes(policy: Policy) -> int:
+    """Of one stream's trace."""
+    trace = policy.core.initial_trace(1, device="cpu")
+    layers = [trace] if isinstance(trace, Trace) else trace
+    return sum(tensor.nbytes for layer in layers for tensor in layer)
+
+
 def _sizes(config: Config, policy: Policy) -> str:
     """What takes memory, one a line, and what makes it smaller, what helps most first."""
     batch, options = config.batch_size, config.policy
@@ -49,12 +56,10 @@ def _sizes(config: Config, policy: Policy) -> str:
         f"{options.hidden_size} and policy.features = {options.features}, or choose a smaller policy.encoder",
     ]
     if config.carries_traces:
-        trace = policy.core.initial_trace(1, device="cpu")
-        layers = [trace] if isinstance(trace, Trace) else trace
-        row = sum(tensor.nbytes for layer in layers for tensor in layer)
+        row = trace_bytes(policy)
         lines.append(
-            f"  traces of {streams} streams (num_actors x env.num_envs), {_mib(row)} each: "
-            f"{_mib(row * streams)}; lower num_actors, env.num_envs or policy.hidden_size"
+            f"  traces of {streams} streams (num_streams), {_mib(row)} each: "
+            f"{_mib(row * streams)}; lower num_streams or policy.hidden_size"
         )
         if config.objective == "ppo":
             chunks = config.unroll_length // config.ppo.chunk_of(config.unroll_length) * batch

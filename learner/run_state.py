@@ -121,7 +121,7 @@ class RunState:
     def _streams_of(self) -> dict[str, Any]:
         """What streams, traces and history are made by: one that changed makes them another run's."""
         config = self._config
-        names = ["runtime", "num_actors", "credit"]
+        names = ["runtime", "num_streams", "num_actors", "credit"]
         if config.actor_groups > 1:  # the one field that older checkpoints lack
             names.append("actor_groups")
         branches = {"env": config.env, "rtrl": config.rtrl}
@@ -129,6 +129,7 @@ class RunState:
             f"{branch}.{name}": _plain(value)
             for branch, options in branches.items()
             for name, value in dataclasses.asdict(options).items()
+            if f"{branch}.{name}" != "env.num_envs"  # follows from streams and actors
         }
 
 

@@ -36,8 +36,9 @@ _GIVEN_UP = "timed out during startup"
 
 
 @contextmanager
-def ray_session(config: RayConfig, num_actors: int, env: EnvConfig | None = None) -> Iterator[None]:
-    """Ray is initialised inside and shut down after.
+def ray_session(config: RayConfig, num_cpus: int, env: EnvConfig | None = None) -> Iterator[int | None]:
+    """Ray is initialised inside and shut down after. Yields the CPUs that are free in a cluster that is
+    joined; None of a session of our own, which has `num_cpus`, however many the machine has.
 
     `env`: what the nodes of a cluster are examined for before anything runs there. Where `ray.address` is not
     set, Ray's own RAY_ADDRESS counts, which `ray job submit` sets.
@@ -47,16 +48,22 @@ def ray_session(config: RayConfig, num_actors: int, env: EnvConfig | None = None
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     address = config.address or os.environ.get("RAY_ADDRESS")
-    with _joined(address) if address else _own(config, num_actors):
+    with _joined(address) if address else _own(config, num_cpus):
         if address and env is not None:
             from actors.fleet.nodes import check_nodes
 
             check_nodes(env, config.start_timeout_s)
-        yield
+        yield _free_cpus() if address else None
+
+
+def _free_cpus() -> int:
+    from actors.fleet.nodes import free_cpus
+
+    return free_cpus()
 
 
 @contextmanager
-def _own(config: RayConfig, num_actors: int) -> Iterator[None]:
+def _own(config: RayConfig, num_cpus: int) -> Iterator[None]:
     # Ray reads these once, when it is imported: one token serves all sessions of a process. The last one,
     # under a name that its purpose on Linux does not show, makes every Ray process listen on loopback.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -71,10 +78,10 @@ def _own(config: RayConfig, num_actors: int) -> Iterator[None]:
     with session_folder() as folder:
         try:
             _start(
-                num_cpus=num_actors,
+                num_cpus=num_cpus,
                 num_gpus=0,
                 include_dashboard=False,
-                object_store_memory=config.object_store_mib * 2**20,
+                object_store_memory=(config.object_store_mib or 256) * 2**20,
                 log_to_driver=False,
                 logging_level=logging.WARNING,
                 _temp_dir=str(folder),

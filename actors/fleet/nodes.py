@@ -56,9 +56,16 @@ def _nodes() -> dict[str, dict[str, Any]]:
     return {node["NodeID"]: node for node in ray.nodes()}
 
 
-def actor_nodes() -> list[str]:
-    """The live nodes that have a CPU for an actor, by id."""
-    return [name for name, node in _nodes().items() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+def actor_nodes(cpus: float = 1) -> list[str]:
+    """The live nodes that have so many CPUs, by id."""
+    return [
+        name for name, node in _nodes().items() if node["Alive"] and node["Resources"].get("CPU", 0) >= cpus
+    ]
+
+
+def free_cpus() -> int:
+    """Of all nodes of the cluster, now."""
+    return int(ray.available_resources().get("CPU", 0))
 
 
 def node_name(node_id: str) -> str:
@@ -87,7 +94,7 @@ def lost_node(error: Exception, home: Identity | None) -> str | None:
 def room() -> str:
     """How many CPUs the cluster has and how many are free, in words."""
     total = int(ray.cluster_resources().get("CPU", 0))
-    free = int(ray.available_resources().get("CPU", 0))
+    free = free_cpus()
     count = sum(node["Alive"] for node in _nodes().values())
     cpus, nodes = f"{total} CPU" + "s" * (total != 1), f"{count} node" + "s" * (count != 1)
     return f"the cluster has {cpus} on {nodes}, {free} of them free"

@@ -6,10 +6,18 @@ from typing import Any
 
 from actors.fleet.health import AVOID_S, NODE_FAILURES, Health
 from actors.fleet.nodes import actor_nodes, node_name
+from configs.schema import Config
+
+
+def resources(config: Config) -> dict[str, float]:
+    """What an actor, or an evaluator, takes of its node: a CPU for each of its threads. Its policy is on the
+    CPU."""
+    return {"num_cpus": config.env.num_threads, "num_gpus": 0}
 
 
 class Placement:
-    def __init__(self, health: Health) -> None:
+    def __init__(self, config: Config, health: Health) -> None:
+        self._resources = resources(config)
         self._health = health
         self.avoided: frozenset[str] = frozenset()
         """Ids of nodes, as of the last look."""
@@ -17,14 +25,14 @@ class Placement:
     def options(self) -> dict[str, Any]:
         """For Ray, of a new actor. Spread: the loss of a node costs few actors, and the learner's node keeps
         CPUs for the learner."""
-        options: dict[str, Any] = {"scheduling_strategy": "SPREAD"}
+        options: dict[str, Any] = {"scheduling_strategy": "SPREAD", **self._resources}
         if self.avoided:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self.avoided))})"}
         return options
 
     def look(self, now: float) -> None:
         """Takes up what has become of the nodes since the last look, and tells it."""
-        nodes = actor_nodes()
+        nodes = actor_nodes(self._resources["num_cpus"])
         before, self.avoided = self.avoided, self._health.avoided(nodes, now)
         for node_id in sorted((before - self.avoided).intersection(nodes)):
             print(f"actors may be placed on {node_name(node_id)} again", flush=True)

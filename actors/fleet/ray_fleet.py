@@ -53,7 +53,7 @@ class RayFleet:
         self._versions = versions()
         self._rng = incarnations(config.seed, start_step)
         self._health = Health(config.ray, config.num_actors)
-        self._placement = Placement(self._health)
+        self._placement = Placement(config, self._health)
         self._next_look = 0.0
         self.counters = FleetCounters()
         self._slots = [Slot(BackingOff(0.0)) for _ in range(config.num_actors)]

@@ -1,7 +1,7 @@
 """The Ray actors that step envs: one process, E env slots, a copy of the policy on the CPU.
 
-What they need besides Ray is imported when they start, after they have said where they live: a node that
-lacks a package is known then.
+What Ray is asked for, for each, is in placement.py. What they need besides Ray is imported when they start,
+after they have said where they live: a node that lacks a package is known then.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EVALUATE_FOR_S = 5.0
 """Seconds after which an evaluation tells that it goes on."""
 
 
-@ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
+@ray.remote(max_restarts=0, max_task_retries=0)
 class RolloutWorker:
     """Collects rollouts on request. It never restarts itself: the fleet starts a new incarnation.
 
@@ -66,7 +66,7 @@ class RolloutWorker:
         return self._collector.collect()
 
 
-@ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
+@ray.remote(max_restarts=0, max_task_retries=0)
 class EvaluationWorker:
     """Plays whole games by the newest weights, on request."""
 

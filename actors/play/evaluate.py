@@ -89,9 +89,7 @@ class Playing:
         """Rounds of at most `MAX_SLOTS` levels each; of one level a single one."""
         levels, episodes = num_levels(self._env), self._config.eval.episodes
         rounds = math.ceil(levels / MAX_SLOTS)
-        slots = (
-            math.ceil(levels / rounds) if levels > 1 else min(episodes, max(self._env.num_envs, MAX_SLOTS))
-        )
+        slots = math.ceil(levels / rounds) if levels > 1 else min(episodes, MAX_SLOTS)
         quota = np.full(rounds * slots, episodes // (rounds * slots))
         quota[: episodes % (rounds * slots)] += 1
         # Slots that are stepped one after the other anyway are envs of their own, which can be left.

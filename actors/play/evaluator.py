@@ -104,10 +104,12 @@ class RayEvaluator:
     def __init__(self, config: Config, source: WeightSource) -> None:
         import ray  # the inline runtime works without Ray installed
 
+        from actors.fleet.placement import resources
         from actors.fleet.worker import EvaluationWorker
 
         self._ray: Any = ray
-        self._worker_class = EvaluationWorker
+        worker_class: Any = EvaluationWorker  # ray.remote has made it one, which no type says
+        self._worker_class = worker_class.options(**resources(config))
         self._arguments = (config.to_json(), source)
         self._time_limit_s = config.ray.rollout_timeout_s
         self._worker: Any = None

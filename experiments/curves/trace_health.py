@@ -55,10 +55,11 @@ def decay(config: Config, state: dict[str, Any], steps: int) -> list[NDArray[np.
     if not policy.core.supports_rtrl:
         return None
     seed = EVALUATION_SEED + config.seed
+    env = make_vec(config.env)
     collector = Collector(
-        [make_vec(config.env)],
+        [env],
         LocalInference(policy, None, seed=seed),
-        unroll_length=-(-steps // config.env.num_envs),
+        unroll_length=-(-steps // env.num_envs),
         actor_id=0,
         incarnation=seed,
         env_seed=seed,

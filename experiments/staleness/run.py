@@ -36,6 +36,7 @@ from torch import Tensor
 
 from actors.fleet.fleet import make_fleet
 from actors.policy import Policy
+from configs.layout import laid_out
 from configs.presets import preset
 from configs.schema import Config, RtrlConfig
 from envs.make import env_spec
@@ -73,6 +74,7 @@ class Run:
 
     def __init__(self, config: Config, state: dict[str, Any] | None = None) -> None:
         """`state`: of another run, to go on from."""
+        config = laid_out(config, 1)
         seed_everything(config.seed)
         self.learner = Learner(Policy(env_spec(config.env), config.policy), config, torch.device("cpu"))
         self.rtrl = self.learner.rtrl = ProbedRtrl(self.learner.policy, config)

@@ -1,7 +1,8 @@
 """The directory that one run owns: where its files are, and that nobody else writes there.
 
     RUN_DIR/config.json      the whole config, as the run was started
-    RUN_DIR/starts.jsonl     one object a start or resume: when, at which step, by which version of the code
+    RUN_DIR/starts.jsonl     one object a start or resume: when, at which step, by which version of the code,
+                             with which layout of actors
     RUN_DIR/metrics.jsonl    one object a line
     RUN_DIR/checkpoints/     learner/records/checkpoint.py
     RUN_DIR/wandb/           W&B's own files
@@ -141,9 +142,10 @@ class RunDir:
             os.fsync(file.fileno())
         os.replace(temporary, self.config_path)
 
-    def record_start(self, version: str, global_step: int) -> None:
+    def record_start(self, version: str, global_step: int, layout: str) -> None:
         """Adds a line to starts.jsonl."""
-        row = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "global_step": global_step, "code": version}
+        when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        row = {"time": when, "global_step": global_step, "code": version, "layout": layout}
         with (self.path / "starts.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 

@@ -99,7 +99,16 @@ def test_through_ray_an_env_that_takes_its_time_is_the_bottleneck(
     env = dataclasses.replace(base.env, id="tests.benchmarks.slow_env:Slow-v0", num_envs=2)
     policy = dataclasses.replace(base.policy, encoder="none", hidden_size=16)
     ray = dataclasses.replace(base.ray, object_store_mib=100)
-    config = _small("memory_rtrl", env=env, policy=policy, ray=ray, runtime="ray", num_actors=2, batch_size=4)
+    config = _small(
+        "memory_rtrl",
+        env=env,
+        policy=policy,
+        ray=ray,
+        runtime="ray",
+        num_streams=4,
+        num_actors=2,
+        batch_size=4,
+    )
     result = system.measure(config, seconds=0.1)
     assert result["bottleneck"] == "acting" and result["learner_waited"] > 0.5
     assert set(result["cpu_seconds"]) == {"learner", "actors", "Ray", "others"}

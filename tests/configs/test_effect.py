@@ -22,7 +22,7 @@ BASE = preset("cartpole_rtrl")
 
 ALWAYS = {
     *("preset", "seed", "run_dir", "runtime", "device", "learner_threads", "total_steps", "time_limit_s"),
-    *("num_actors", "unroll_length", "batch_size", "publish_interval", "max_policy_lag"),
+    *("num_streams", "num_actors", "unroll_length", "batch_size", "publish_interval", "max_policy_lag"),
     *(
         "objective",
         "credit",
@@ -190,7 +190,7 @@ def test_other_pairs(words: str, said: str, capfd: pytest.CaptureFixture[str]) -
 
 def test_what_a_preset_holds_is_nobodys_mistake() -> None:
     """Its options of Ray, its width of a core that is switched off."""
-    assert BASE.ray != Config(env=BASE.env, num_actors=32).ray
+    assert BASE.ray != Config(env=BASE.env, num_streams=32).ray
     for words in (INLINE, NO_ENCODER, ADAM):
         with_fields(BASE, words.split(), "train")
 

@@ -36,7 +36,7 @@ def test_bad_options_are_refused_by_name(options: dict[str, int], message: str) 
 def test_the_options_survive_json_and_the_command_line() -> None:
     config = Config(
         env=EnvConfig(id="memory/tmaze", memory=MemoryConfig(length_max=40, random_phase=False)),
-        num_actors=32,
+        num_streams=32,
     )
     assert Config.from_json(config.to_json()) == config
     parsed = tyro.cli(
@@ -48,7 +48,7 @@ def test_the_options_survive_json_and_the_command_line() -> None:
 @pytest.mark.parametrize("arm", VARIANTS)
 def test_memory_presets_differ_in_core_and_credit_alone(arm: str) -> None:
     config, rtrl = preset(f"memory_{arm}"), preset("memory_rtrl")
-    assert config.env == rtrl.env == EnvConfig(id="memory/tmaze", num_envs=16)
+    assert config.env == rtrl.env == EnvConfig(id="memory/tmaze")
     assert config.unroll_length <= config.env.memory.quiet + 1  # no unroll links cue and choice
     assert config.grad_norm_clipping == config.steps_per_update  # of the summed loss: 1 of its mean
     bias = 0.0 if config.policy.core == "none" else rtrl.policy.forget_bias

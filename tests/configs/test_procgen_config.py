@@ -43,7 +43,7 @@ def test_the_presets_are_the_papers_and_differ_in_the_arm_only(arm: str) -> None
     assert config.env == rtrl.env and config.env.id == "procgen/chaser"
     levels = config.env.procgen
     assert (levels.num_levels, levels.start_level, levels.distribution_mode) == (500, 0, "hard")
-    assert (config.num_actors, config.unroll_length, config.batch_size) == (48, 50, 32)
+    assert (config.num_streams, config.unroll_length, config.batch_size) == (48, 50, 32)
     assert (config.policy.core, config.credit) == (VARIANTS[arm]["core"], VARIANTS[arm]["credit"])
     assert (config.policy.encoder, config.policy.hidden_size) == ("deep", 256)
     assert (config.optimizer, config.learning_rate, config.total_steps) == ("rmsprop", 6e-4, 200_000_000)

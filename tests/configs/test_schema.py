@@ -35,7 +35,7 @@ def test_preset_builds_and_round_trips(name: str) -> None:
 def test_atari_presets_hold_the_papers_settings() -> None:
     config = preset("atari_ms_pacman_rtrl")
     assert config.env.id == "ALE/MsPacman-v5"
-    assert (config.unroll_length, config.batch_size, config.num_actors) == (50, 32, 48)
+    assert (config.unroll_length, config.batch_size, config.num_streams) == (50, 32, 48)
     assert (config.policy.encoder, config.policy.hidden_size, config.policy.forget_bias) == ("deep", 256, 0.0)
     assert (config.learning_rate, config.alpha, config.epsilon) == (6e-4, 0.99, 0.01)
     assert (config.entropy_cost, config.baseline_cost, config.discounting) == (0.01, 0.5, 0.99)
@@ -54,9 +54,6 @@ def test_near_miss_is_suggested() -> None:
         preset("atari_breakout_rtlr")
 
 
-SLOTS = preset("cartpole_rtrl").env.num_envs
-
-
 def _config(**changes: Any) -> Config:
     return dataclasses.replace(preset("cartpole_rtrl"), **changes)
 
@@ -64,11 +61,14 @@ def _config(**changes: Any) -> Config:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"batch_size": 33}, ["batch_size = 33", f"multiple of env.num_envs = {SLOTS}"]),
-        ({"batch_size": 160}, ["batch_size = 160", "can never be filled", f"2 * {SLOTS}"]),
+        ({"batch_size": 33}, ["batch_size = 33", "can never be filled", "num_streams = 32"]),
         ({"batch_size": 0}, ["batch_size = 0", "at least 1"]),
         ({"unroll_length": 0}, ["unroll_length = 0"]),
-        ({"num_actors": 0}, ["num_actors = 0"]),
+        ({"num_streams": 0}, ["num_streams = 0", "at least 1"]),
+        ({"num_actors": -1}, ["num_actors = -1", "cannot be negative"]),
+        ({"num_actors": 33}, ["num_actors = 33", "num_streams = 32 env slots"]),
+        ({"actor_groups": 3}, ["actor_groups = 3", "must be 1, or 2"]),
+        ({"actor_groups": 2, "num_actors": 17}, ["actor_groups = 2", "fewer num_actors"]),
         ({"total_steps": 0}, ["total_steps = 0"]),
         ({"learning_rate": 0.0}, ["learning_rate = 0.0", "positive"]),
         ({"learning_rate": float("nan")}, ["learning_rate = nan"]),
@@ -102,7 +102,7 @@ def test_bad_value_names_field_value_and_remedy(changes: dict[str, Any], words: 
     "changes",
     [
         {"id": ""},
-        {"num_envs": 0},
+        {"num_envs": -1},
         {"num_threads": 0},
         {"max_episode_frames": 0},
         {"sticky_actions": 1.0},

@@ -122,7 +122,7 @@ def composition(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compositio
 
 
 def test_a_bad_command_line_starts_nothing(composition: Composition) -> None:
-    said = composition.run("./up.sh", "--detach", PRESET, "--num-actors", "0", code=2)
+    said = composition.run("./up.sh", "--detach", PRESET, "--num-actors", "-1", code=2)
     assert "num_actors" in said
     assert composition.containers() == []
 

@@ -26,6 +26,7 @@ def test_decay_is_the_derivative_of_each_state_by_the_one_before(num_layers: int
     config = dataclasses.replace(
         config,
         env=dataclasses.replace(config.env, num_envs=3),
+        num_streams=3,
         batch_size=3,
         policy=dataclasses.replace(config.policy, hidden_size=4, num_layers=num_layers, previous_action=True),
     )

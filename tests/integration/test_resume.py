@@ -45,6 +45,7 @@ CHANGES: dict[str, list[Any]] = {
     "eval.interval_steps": [56],
     "seed": [7],
     "total_steps": [500],
+    "num_streams": [9],
     "num_actors": [2, 5],
     "unroll_length": [3],
     "batch_size": [4, 12, 5, 7],
@@ -83,7 +84,7 @@ CHANGES: dict[str, list[Any]] = {
 """Values that are not those of `tiny()`: each makes another course of the run, which must go on exactly."""
 
 WITH: dict[str, dict[str, Any]] = {
-    "env.num_envs": {"batch_size": 4},
+    "env.num_envs": {"num_streams": 6, "batch_size": 4},
     "rtrl.history_rollouts": {"rtrl.fresh_traces": True},
     "policy.core": {"credit": "tbptt", "policy.forget_bias": 0.0},
     **{
@@ -201,7 +202,8 @@ def test_the_last_games_go_on_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("num_actors", 4), ("rtrl.fresh_traces", True), ("env.id", "counting/7")]
+    ("name", "value"),
+    [("num_actors", 4), ("num_streams", 9), ("rtrl.fresh_traces", True), ("env.id", "counting/7")],
 )
 def test_streams_of_other_settings_begin_anew_and_that_is_told(
     name: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -20,9 +20,9 @@ DISTRIBUTION = make_distribution(SPEC)
 
 def config(**changes: object) -> Config:
     base = Config(
-        env=EnvConfig(id="cartpole/masked", num_envs=3),
+        env=EnvConfig(id="cartpole/masked"),
         policy=PolicyConfig(encoder="none", core="elstm", hidden_size=5),
-        num_actors=1,
+        num_streams=3,
         unroll_length=6,
         batch_size=3,
     )

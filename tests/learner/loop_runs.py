@@ -12,6 +12,7 @@ import torch
 from actors.fleet.fleet import InlineFleet
 from actors.policy import Policy
 from actors.rollout import Rollout
+from configs.layout import laid_out
 from configs.presets import preset
 from configs.schema import Config
 from envs.make import env_spec
@@ -28,9 +29,10 @@ def tiny(preset_name: str = "cartpole_rtrl", env_id: str = "cartpole/masked", **
     settings: dict[str, Any] = {
         "runtime": "inline",
         "device": "cpu",
-        "env": dataclasses.replace(base.env, id=env_id, num_envs=4),
+        "env": dataclasses.replace(base.env, id=env_id),
         "batch_size": 8,
         "unroll_length": 7,
+        "num_streams": 12,
         "num_actors": 3,
         "total_steps": 10_000,
         "log_interval_s": 1e-9,
@@ -83,6 +85,7 @@ class Run:
         on_rollout: Callable[[int], None] = lambda count: None,
         on_row: Callable[[Mapping[str, float]], None] = lambda row: None,
     ) -> None:
+        config = laid_out(config, 1)
         torch.set_num_threads(config.learner_threads)
         seed_everything(config.seed)
         self.stop, self._folder, self._until = StopFlag(), folder, config.total_steps

@@ -43,7 +43,7 @@ def rollout(actor_id: int, number: int = 0, *, t: int = T, version: int = 0, **c
 
 
 def _batcher(**changes: Any) -> Batcher:
-    settings = {"num_actors": 3, "batch_size": 2 * E} | changes
+    settings = {"num_streams": 3 * E, "batch_size": 2 * E} | changes
     return Batcher(config(**settings), torch.device("cpu"))
 
 

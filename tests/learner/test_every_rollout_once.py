@@ -86,9 +86,7 @@ def _check(batch: Batch, size: int, first: list[int], learned: dict[tuple[int, i
 def _learn(widths: list[int], size: int, batches: int, seed: int) -> Counter[int]:
     """How often each stream was learned from."""
     actors, total = _Actors(widths, seed), sum(widths)
-    settings = config(
-        num_actors=total, env=EnvConfig(id="counting/2", num_envs=1), batch_size=size, unroll_length=T
-    )
+    settings = config(num_streams=total, batch_size=size, unroll_length=T)
     batcher = Batcher(settings, torch.device("cpu"))
     learned: dict[tuple[int, int], int] = defaultdict(int)
     counts: Counter[int] = Counter(dict.fromkeys(range(total), 0))

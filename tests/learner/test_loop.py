@@ -206,7 +206,7 @@ def test_out_of_memory_names_the_sizes_and_what_to_lower(tmp_path: Path) -> None
     text = str(caught.value)
     assert "7 steps (unroll_length) x 8 columns (batch_size)" in text
     assert "lower batch_size, then unroll_length" in text
-    assert "traces of 12 streams (num_actors x env.num_envs)" in text
+    assert "traces of 12 streams (num_streams)" in text
     assert "policy.hidden_size" in text and "GPU 0 has" in text
 
 
@@ -220,9 +220,7 @@ def test_out_of_memory_counts_the_traces_of_ppos_sub_chunks(core: str, numbers: 
     with pytest.raises(OutOfMemory) as caught, naming_sizes(config, learner.policy, learner.device):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
     text, mib = str(caught.value), 4 * 1000 * numbers / 2**20
-    assert (
-        f"traces of 12 streams (num_actors x env.num_envs), {mib:,.1f} MiB each: {12 * mib:,.1f} MiB" in text
-    )
+    assert f"traces of 12 streams (num_streams), {mib:,.1f} MiB each: {12 * mib:,.1f} MiB" in text
     assert "and 24 more, one for each sub-chunk of a batch" in text
     assert f"{24 * mib:,.1f} MiB; raise ppo.chunk_length" in text
 

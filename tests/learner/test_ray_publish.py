@@ -30,7 +30,7 @@ NO_SPILLING = "RAY_local_fs_capacity_threshold"
 def cluster() -> Iterator[None]:
     os.environ[NO_SPILLING] = "0.0"
     try:
-        with ray_session(RayConfig(object_store_mib=100), num_actors=2):
+        with ray_session(RayConfig(object_store_mib=100), num_cpus=2):
             yield
     finally:
         del os.environ[NO_SPILLING]
@@ -78,7 +78,7 @@ def test_actors_that_start_while_the_board_has_lost_everything_have_weights(clus
 
     base = preset("cartpole_rtrl")
     env = dataclasses.replace(base.env, id="counting/7", num_envs=2)
-    config = dataclasses.replace(base, env=env, batch_size=4, unroll_length=5)
+    config = dataclasses.replace(base, env=env, num_streams=4, num_actors=2, batch_size=4, unroll_length=5)
     policy, publisher = Policy(env_spec(env), config.policy), RayPublisher()
     publisher.publish(policy, 3)
     fleet = RayFleet(config, publisher.source)

@@ -21,7 +21,9 @@ ID = "tests.rude_env:Rude-v0"
 def _config() -> Config:
     base = preset("cartpole_rtrl")
     env = dataclasses.replace(base.env, id=ID, num_envs=2)
-    return dataclasses.replace(base, env=env, runtime="inline", batch_size=4, num_actors=2, unroll_length=5)
+    return dataclasses.replace(
+        base, env=env, runtime="inline", batch_size=4, num_streams=4, num_actors=2, unroll_length=5
+    )
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def fault_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def cluster(fault_file: Path) -> Iterator[None]:
-    with ray_session(RayConfig(object_store_mib=100), num_actors=2):
+    with ray_session(RayConfig(object_store_mib=100), num_cpus=2):
         yield
 
 
@@ -51,6 +51,8 @@ def _config(env_id: str = "counting/7", **ray: Any) -> Config:
     return dataclasses.replace(
         base,
         env=dataclasses.replace(base.env, id=env_id, num_envs=2),
+        num_streams=4,
+        num_actors=2,
         batch_size=4,
         unroll_length=5,
         ray=RayConfig(object_store_mib=100, **ray),
@@ -210,7 +212,7 @@ def test_an_actor_without_a_cpu_waits_while_the_others_go_on(
     """Three actors on two CPUs: for ever, if need be, and it is said once."""
     from actors.fleet.slot import Placing
 
-    config = dataclasses.replace(_config(), num_actors=3)
+    config = dataclasses.replace(_config(), num_streams=6, num_actors=3)
     with _fleet(config) as fleet:
 
         def placed() -> set[int]:

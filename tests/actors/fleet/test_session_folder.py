@@ -29,7 +29,7 @@ CAN_UNSHARE = subprocess.run([*ELSEWHERE, "true"], capture_output=True).returnco
 RAY = """
 from actors.fleet.cluster import ray_session
 from configs.schema import RayConfig
-with ray_session(RayConfig(object_store_mib=100), num_actors=1):
+with ray_session(RayConfig(object_store_mib=100), num_cpus=1):
     import ray
     print("started", ray.is_initialized())
 """

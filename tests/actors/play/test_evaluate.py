@@ -28,7 +28,10 @@ from envs.suites.streams import distinct_seeds
 def _config(env_id: str, slots: int = 4) -> Config:
     base = preset("cartpole_rtrl")
     return dataclasses.replace(
-        base, env=dataclasses.replace(base.env, id=env_id, num_envs=slots), batch_size=2 * slots
+        base,
+        env=dataclasses.replace(base.env, id=env_id, num_envs=slots),
+        num_streams=2 * slots,
+        batch_size=2 * slots,
     )
 
 

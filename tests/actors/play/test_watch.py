@@ -22,7 +22,7 @@ from envs.suites.counting import reward_of
 def _config(env_id: str) -> Config:
     base = preset("cartpole_rtrl")
     env = for_whole_games(dataclasses.replace(base.env, id=env_id), 1)
-    return dataclasses.replace(base, env=env, batch_size=1, num_actors=1)
+    return dataclasses.replace(base, env=env, batch_size=1, num_streams=1)
 
 
 def _policy(config: Config) -> Policy:

@@ -86,7 +86,7 @@ def no_account(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
         monkeypatch.setenv(name, str(home))
 
 
-CONFIG = Config(env=EnvConfig(id="memory/tmaze"), num_actors=32, wandb=WandbConfig(group="some group"))
+CONFIG = Config(env=EnvConfig(id="memory/tmaze"), num_streams=32, wandb=WandbConfig(group="some group"))
 
 
 def test_offline_run_holds_every_metric_and_the_config(tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""Who carries the streams: how many actors, with how many env slots each.
+
+What a run learns is decided by `num_streams` and `batch_size`. How many actors carry the streams is not part
+of it, and is chosen here for the machine, unless it is set. A stream is a number from 0 to num_streams - 1,
+and keeps it whoever carries it: its row of the trace bank, its level where a suite has several.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from configs.error import require
+
+if TYPE_CHECKING:
+    from configs.schema import Config
+
+ACTOR_MIB = 320
+"""What an actor's process takes, besides environments that are programs of their own."""
+
+
+def laid_out(config: Config, cpus: int, memory_mib: float = float("inf")) -> Config:
+    """`config` with `num_actors` and `env.num_envs` set: as they were asked for, or chosen.
+
+    `cpus`: that actors may take. `memory_mib`: of the machine; actors take half of it at most.
+
+    The rule: as many actors as have `env.num_threads` CPUs each, no more than there are streams; inline one.
+
+    Few slots are dear: of Breakout with DQN's CNN an agent step takes 2,280 us of CPU where an actor has 1
+    slot, 1,250 with 3, 870 with 8, 760 with 16, 720 with 24, 670 with 48 (medians of benchmarks.layouts).
+    So there are no more actors than CPUs, and each has the more slots. A second thread for one actor's slots
+    costs more CPU than it gives: 2,250 us and more.
+    """
+    streams, actors = config.num_streams, config.num_actors
+    if config.env.num_envs:
+        actors = actors or streams // config.env.num_envs
+    elif not actors and config.runtime == "inline":
+        actors = 1
+    elif not actors:
+        room = min(cpus // config.env.num_threads, memory_mib / 2 // ACTOR_MIB)
+        actors = int(max(1, min(streams // config.actor_groups, room)))
+    env = dataclasses.replace(config.env, num_envs=-(-streams // actors))
+    return dataclasses.replace(config, num_actors=actors, env=env)
+
+
+def streams_of(config: Config, actor_id: int) -> range:
+    """The streams that an actor carries. They are spread evenly: some may have one more than others."""
+    streams, actors = config.num_streams, config.num_actors
+    return range(actor_id * streams // actors, (actor_id + 1) * streams // actors)
+
+
+def check_layout(config: Config) -> None:
+    """Raises ConfigError where streams, actors, slots and the batch do not go together."""
+    streams, actors, slots = config.num_streams, config.num_actors, config.env.num_envs
+    require(
+        config.batch_size <= streams,
+        "batch_size",
+        config.batch_size,
+        f"can never be filled: a batch holds one rollout of a stream, and there are num_streams = {streams}; "
+        "lower batch_size or raise num_streams",
+    )
+    require(
+        actors <= streams,
+        "num_actors",
+        actors,
+        f"there are num_streams = {streams} env slots to carry: raise num_streams, or set 0, which chooses",
+    )
+    agree = slots == -(-streams // actors) if actors else streams % max(slots, 1) == 0
+    carriers = f"num_actors = {actors}" if actors else "actors"
+    require(
+        not slots or agree,
+        "env.num_envs",
+        slots,
+        f"{carriers} of so many slots do not make num_streams = {streams}: set 0, which chooses, or change "
+        "one of them",
+    )
+    fewest = streams // actors if actors else slots or streams
+    require(
+        config.actor_groups == 1 or (config.actor_groups == 2 and fewest >= 2),
+        "actor_groups",
+        config.actor_groups,
+        "must be 1, or 2 where each actor has 2 slots or more: fewer num_actors, or more env.num_envs",
+    )
+
+
+def described(asked: Config, laid: Config, chosen_for: str) -> str:
+    """One line on `laid`, the layout of a run that was asked for as `asked`."""
+    actors, slots = laid.num_actors, laid.env.num_envs
+    least = laid.num_streams // actors
+    text = f"{laid.num_streams} streams: {_count(actors, 'actor')} of "
+    text += _count(slots, "env slot") if slots == least else f"{least} to {slots} env slots"
+    if laid.env.num_threads > 1:
+        text += f" on {laid.env.num_threads} threads"
+    if asked.num_actors or asked.env.num_envs:
+        return text
+    return f"{text}, chosen for {chosen_for} (--num-actors sets another number)"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + "s" * (number != 1)
+
+
+def with_asked_layout(base: Config, words: Sequence[str]) -> tuple[Config, list[str]]:
+    """`base` and command-line words such that what they ask for takes the place of the layout of `base`.
+
+    `--num-actors N`: N actors carry the streams. `--env.num-envs E`: as many actors of E slots as it takes;
+    inline E is the number of streams. Both: N x E is. `--num-streams` always wins.
+    """
+    asked = {name: _number(words, name) for name in ("num_streams", "num_actors", "env.num_envs")}
+    if all(number is None for number in asked.values()):
+        return base, list(words)
+    streams, actors, slots = asked.values()
+    inline = (_value(words, "runtime") or base.runtime) == "inline"
+    base = dataclasses.replace(base, num_actors=0, env=dataclasses.replace(base.env, num_envs=0))
+    if slots and not streams and (actors or inline):
+        return base, [*words, "--num-streams", str(slots * (actors or 1))]
+    return base, list(words)
+
+
+def _value(words: Sequence[str], name: str) -> str | None:
+    """What `--name VALUE` or `--name=VALUE` gives last."""
+    found = None
+    for word, following in zip(words, [*words, ""][1:], strict=True):
+        flag, equals, value = word.partition("=")
+        if flag.startswith("--") and flag[2:].replace("-", "_") == name:
+            found = value if equals else following
+    return found
+
+
+def _number(words: Sequence[str], name: str) -> int | None:
+    """None where it is not given, or not a number, which the parser then tells."""
+    value = _value(words, name)
+    return int(value) if value is not None and value.isdecimal() else None

@@ -1,0 +1,103 @@
+"""What a run will take of memory, counted and told before any of it is taken."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from actors.policy import Policy
+from actors.rollout import map_observation, observation_parts
+from configs.layout import ACTOR_MIB
+from configs.schema import Config, ConfigError
+from envs.spec import EnvSpec
+from learner.memory import trace_bytes
+
+LEAST_STORE_MIB = 256
+"""Of an object store: weights and Ray's own objects lie there too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One of the things that take memory."""
+
+    what: str
+    size: int
+    remedy: str
+    on_device: bool = False
+    """On the learner's device, which may be the host."""
+
+
+def column_bytes(config: Config, spec: EnvSpec) -> int:
+    """Of one stream's rollout on the wire, where frames that are stacked travel once."""
+    steps, stack = config.unroll_length + 1, spec.frames_stacked
+    shapes = map_observation(
+        lambda shape, dtype: math.prod(shape) * np.dtype(dtype).itemsize,
+        spec.observation_shape,
+        spec.observation_dtype,
+    )
+    seen = sum(size for _, size in observation_parts(shapes))
+    return seen * (steps + stack - 1) // stack + 16 * steps
+
+
+def within_memory(
+    config: Config, policy: Policy, spec: EnvSpec, device: torch.device, host: int, own_ray: bool
+) -> Config:
+    """`config` with `ray.object_store_mib` set, after a look at what the run will take.
+
+    `config`: as laid out. `host`: bytes of this machine. `own_ray`: the actors, if any, are on this machine.
+
+    Raises ConfigError where the host or the GPU is smaller than that.
+    """
+    column, streams = column_bytes(config, spec), config.num_streams
+    shares: list[Share] = []
+    if config.runtime == "ray" and own_ray:
+        # Asked for or ready: rollouts_in_flight. In the learner's hand: less than two more (Batcher.covered).
+        held = streams * column * (config.ray.rollouts_in_flight + 2)
+        least = max(LEAST_STORE_MIB, math.ceil(1.25 * held / 2**20))
+        store = config.ray.object_store_mib or least
+        if store * 2**20 < held:
+            raise ConfigError(
+                f"ray.object_store_mib = {store}: {streams} streams (num_streams) have rollouts of "
+                f"{_size(held)} under way; raise it to {least} or set 0, or lower ray.rollouts_in_flight, "
+                "unroll_length or num_streams"
+            )
+        config = dataclasses.replace(config, ray=dataclasses.replace(config.ray, object_store_mib=store))
+        remedy = "ray.rollouts_in_flight, unroll_length or num_streams"
+        shares.append(Share("object store (ray.object_store_mib)", store * 2**20, remedy))
+        count = config.num_actors
+        shares.append(Share(f"{count} actors", count * ACTOR_MIB * 2**20, "num_actors"))
+    shares.append(Share("batches", 2 * config.batch_size * column, "batch_size or unroll_length"))
+    if config.carries_traces:
+        row = trace_bytes(policy)
+        shares.append(
+            Share(f"traces of {streams} streams", row * streams, "num_streams or policy.hidden_size", True)
+        )
+        if config.rtrl.fresh_traces or config.rtrl.staleness_interval:
+            past = column * spec.frames_stacked * streams * config.rtrl.history_rollouts
+            shares.append(Share("rollouts to recompute traces from", past, "rtrl.history_rollouts", True))
+    _tell(shares, "this machine", host, lambda share: device.type == "cpu" or not share.on_device)
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        _tell(shares, str(device), total, lambda share: share.on_device)
+    return config
+
+
+def _tell(shares: list[Share], where: str, limit: int, counts: Callable[[Share], bool]) -> None:
+    mine = sorted(filter(counts, shares), key=lambda share: -share.size)
+    total = sum(share.size for share in mine)
+    parts = ", ".join(f"{share.what} {_size(share.size)}" for share in mine)
+    if total > limit:
+        raise ConfigError(
+            f"{_size(total)} of memory would be taken, and {where} has {_size(limit)}: {parts}; lower "
+            f"{mine[0].remedy}"
+        )
+    print(f"memory of {where}: {_size(total)} of {_size(limit)}: {parts}", flush=True)
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
