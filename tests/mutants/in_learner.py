@@ -67,6 +67,16 @@ MUTANTS = [
     ),
     *in_file(
         "learner/objectives/targets.py",
+        "learner/objectives/test_ppo.py",
+        (
+            "PPO's V-trace reaches over the end of an episode",
+            "torch.where(steps.continues[:-1], v[1:], next_values[:-1])",
+            "v[1:]",
+        ),
+        ("PPO's V-trace values beyond the end", "steps.discounts * following", "following"),
+    ),
+    *in_file(
+        "learner/objectives/targets.py",
         "learner/objectives/test_ppo_loss.py",
         ("GAE's advantage is its target", "returns.vs - values", "returns.vs"),
         (
