@@ -166,14 +166,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("name", help="a file of experiments/catalogue")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: the experiment's")
-    parser.add_argument("--arms", nargs="+", help="default: all of the experiment's")
+    parser.add_argument("--arms", nargs="+", help="default: the experiment's first ones, or all")
     parser.add_argument("--out", type=path_argument, help="default: runs/experiments/NAME")
     parser.add_argument("--jobs", type=int, default=available_cores(), help="runs at a time")
     parser.add_argument("--total-steps", type=int, help="agent steps of every run, instead of the arms' own")
     options = parser.parse_args(arguments)
     experiment = get(options.name)
     options.seeds = list(experiment.seeds) if options.seeds is None else options.seeds
-    options.arms = list(experiment.arms) if options.arms is None else options.arms
+    options.arms = list(experiment.first or experiment.arms) if options.arms is None else options.arms
     options.out = options.out or Path("runs/experiments") / experiment.name
     unknown = [arm for arm in options.arms if arm not in experiment.arms]
     if unknown:

@@ -4,7 +4,7 @@ Gymnasium's version 5 of each body. Which numbers of an observation are position
 (qvel) is what the environment's own `observation_structure` says; whatever else it observes (contact forces
 of Ant, inertias of Humanoid) is hidden as well. HalfCheetah has 8 positions and 9 velocities: the split of
 arXiv 2409.01449's released code, 9 and 8, shows the root's velocity among the positions. Nothing is
-normalised.
+normalised here (`policy.normalise_observations`).
 
 `mujoco/Reacher-G` shows the goal at an episode's first step only, and zeros in its place later; episodes of
 100 steps. So pobax defines its ReacherPOMDP; how the paper masks its Reacher is not known. The way from the

@@ -40,6 +40,8 @@ class Experiment:
     description: str
     """One paragraph: what is compared, and what the result would and would not show."""
     arms: dict[str, Arm]
+    first: tuple[str, ...] = ()
+    """Arms that are run where none is named; empty: all of them."""
     total_steps: int
     """Agent steps of a run, unless the arm says otherwise."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)

@@ -11,7 +11,7 @@ from learner.records.checkpoint import load_latest
 from tests.integration.cli import Launch, read_metrics
 
 SMALL = (
-    *("--num-actors", "2", "--env.num-envs", "2", "--batch-size", "4", "--unroll-length", "10"),
+    *("--num-actors", "2", "--env.num-envs", "2", "--batch-size", "4", "--unroll-length", "32"),
     *("--policy.hidden-size", "16", "--total-steps", "200", "--learner-threads", "1"),
     *("--log-interval-s", "0.05", "--wandb.mode", "disabled"),
 )
