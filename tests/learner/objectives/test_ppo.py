@@ -48,6 +48,7 @@ def settings(core: str = "elstm", credit: str = "rtrl", layers: int = 1, **ppo: 
     return config(
         env=dataclasses.replace(config().env, num_envs=B),
         batch_size=B,
+        num_streams=B,
         unroll_length=T,
         objective="ppo",
         credit=credit,

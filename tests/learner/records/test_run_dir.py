@@ -170,11 +170,12 @@ def test_lock_holds_within_a_process(tmp_path: Path) -> None:
 
 def test_each_start_and_the_version_of_the_code_go_down(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path / "run", "preset", seed=1)
-    run.record_start("abc", 0)
-    run.record_start("abd-dirty", 128)
+    run.record_start("abc", 0, "one actor")
+    run.record_start("abd-dirty", 128, "two")
     run.release()
     lines = [json.loads(line) for line in (tmp_path / "run" / "starts.jsonl").read_text().splitlines()]
-    assert [(line["global_step"], line["code"]) for line in lines] == [(0, "abc"), (128, "abd-dirty")]
+    told = [(line["global_step"], line["code"], line["layout"]) for line in lines]
+    assert told == [(0, "abc", "one actor"), (128, "abd-dirty", "two")]
     assert all(datetime.fromisoformat(line["time"]).tzinfo is not None for line in lines)
 
 
