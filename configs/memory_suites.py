@@ -119,7 +119,7 @@ def half_seen(body: str, shown: str, variant: str) -> Config:
             arm,
             encoder="mlp",
             features=64,
-            hidden_size=64,
+            hidden_size=128,
             normalise_observations=True,
             gaussian=GaussianConfig(deviation="free", bounds="clip"),
             previous_action=True,
