@@ -15,6 +15,7 @@ from torch import Tensor
 
 from configs.parts import RewardClipping
 from configs.schema import Config
+from kernels.trace.reference import select_product
 from kernels.vtrace import vtrace
 from learner.batcher import Batch
 
@@ -89,7 +90,7 @@ def surrogate_vtrace_targets(
     surrogate has already. Arguments as in `vtrace_targets`."""
     v = vtrace_targets(steps, log_rhos, values, next_values, config).values
     following = torch.cat([torch.where(steps.continues[:-1], v[1:], next_values[:-1]), next_values[-1:]])
-    return Targets(v, steps.rewards + steps.discounts * following - values)
+    return Targets(v, steps.rewards + select_product(steps.discounts, following) - values)
 
 
 def gae_targets(steps: Steps, values: Tensor, next_values: Tensor, config: Config) -> Targets:

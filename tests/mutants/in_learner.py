@@ -73,7 +73,7 @@ MUTANTS = [
             "torch.where(steps.continues[:-1], v[1:], next_values[:-1])",
             "v[1:]",
         ),
-        ("PPO's V-trace values beyond the end", "steps.discounts * following", "following"),
+        ("PPO's V-trace values beyond the end", "select_product(steps.discounts, following)", "following"),
     ),
     *in_file(
         "learner/objectives/targets.py",

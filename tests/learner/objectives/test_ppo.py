@@ -253,7 +253,7 @@ def test_vtrace_targets_are_those_by_hand_of_the_stepped_policy(case: str) -> No
     clips = {f"clip_{n}_threshold": getattr(CONSTANTS, f"clip_{n}_threshold") for n in ("rho", "c")}
     options = dataclasses.replace(settings(targets="vtrace"), **clips)
     run = Run(options)
-    batch = batches("elstm", ENDS[case])[0]
+    batch = batches("elstm", ENDS[case])[1]
     with torch.no_grad():
         stepped = step_through(run.policy, batch, batch.initial_state, 0, T + 1)
         assert run.rtrl is not None
