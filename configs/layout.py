@@ -27,10 +27,10 @@ def laid_out(config: Config, cpus: int, memory_mib: float = float("inf")) -> Con
 
     The rule: as many actors as have `env.num_threads` CPUs each, no more than there are streams; inline one.
 
-    Few slots are dear: of Breakout with DQN's CNN an agent step takes 2,280 us of CPU where an actor has 1
-    slot, 1,250 with 3, 870 with 8, 760 with 16, 720 with 24, 670 with 48 (medians of benchmarks.layouts).
+    Few slots are dear: of Breakout with DQN's CNN an agent step takes 2,040 us of CPU where an actor has 1
+    slot, 1,240 with 3, 890 with 8, 770 with 16, 730 with 24, 680 with 48 (benchmarks.layouts, docs/log.md).
     So there are no more actors than CPUs, and each has the more slots. A second thread for one actor's slots
-    costs more CPU than it gives: 2,250 us and more.
+    took more CPU than it gave on busy cores, and is not chosen.
     """
     streams, actors = config.num_streams, config.num_actors
     if config.env.num_envs:

@@ -33,6 +33,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "ray": (
         "actors/fleet/worker.py",
         "actors/fleet/ray_fleet.py",
+        "actors/fleet/requests.py",
         "actors/fleet/slot.py",
         "actors/fleet/nodes.py",
         "actors/fleet/placement.py",

@@ -30,6 +30,7 @@ from actors.fleet.fleet import FleetCounters, FleetError, incarnations
 from actors.fleet.health import Health
 from actors.fleet.nodes import Identity, UnfitNodeError, lost_node, node_name, report_of, room, versions
 from actors.fleet.placement import Placement
+from actors.fleet.requests import Requests
 from actors.fleet.slot import BackingOff, Life, Placing, Silent, Slot, Starting, Working, home_of, is_done
 from actors.fleet.worker import RolloutWorker
 from actors.rollout import Rollout
@@ -41,6 +42,8 @@ NOTICE_S = 10.0
 VERDICT_S = 60.0
 """So long Ray may take to find out that a node is dead."""
 LOOK_AT_NODES_S = 5.0
+CARE_S = 0.5
+"""Between two looks after all actors, while rollouts come."""
 
 
 class RayFleet:
@@ -57,7 +60,8 @@ class RayFleet:
         self._next_look = 0.0
         self.counters = FleetCounters()
         self._slots = [Slot(BackingOff(0.0)) for _ in range(config.num_actors)]
-        self._owner: dict[Any, int] = {}
+        self._requests = Requests()
+        self._next_care = 0.0
         self._starved_since: float | None = None
         for actor_id in range(config.num_actors):
             self._start(actor_id)
@@ -77,18 +81,19 @@ class RayFleet:
     def _request(self, actor_id: int, life: Life) -> None:
         reference = life.handle.collect.remote()
         life.pending.append(reference)
-        self._owner[reference] = actor_id
+        self._requests.owner[reference] = actor_id
 
     def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None:
         deadline = time.monotonic() + timeout_s
         while True:
-            self._look_after_all()  # before a rollout is returned: fast actors must not hide a hanging one
-            rest = max(0.0, min(deadline - time.monotonic(), 1.0))
-            wanted = [reference for reference, actor_id in self._owner.items() if actor_id not in skip]
-            ready = self._ready(wanted, rest)
-            if ready:
-                self.counters.rollouts_ready = len(ready) - 1
-                rollout = self._take(ready[0])
+            if time.monotonic() >= self._next_care:  # however many come: fast actors hide no hanging one
+                self._look_after_all()
+                self._next_care = time.monotonic() + CARE_S
+            rest = max(0.0, min(deadline - time.monotonic(), CARE_S))
+            reference = self._requests.next_finished(skip, rest)
+            if reference is not None:
+                self.counters.rollouts_ready = self._requests.ready
+                rollout = self._take(reference)
                 if rollout is not None:
                     self._starved_since = None
                     return rollout
@@ -96,27 +101,22 @@ class RayFleet:
                 self._bear_starving()
                 return None
 
-    def _ready(self, wanted: list[Any], timeout_s: float) -> list[Any]:
-        if not wanted:  # every actor that may be asked has gone silent
-            time.sleep(timeout_s)
-            return []
-        # One short look at all of them tells the queue's length; a wait only where none is ready.
-        ready, _ = ray.wait(wanted, num_returns=len(wanted), timeout=0)
-        return ready or ray.wait(wanted, num_returns=1, timeout=timeout_s)[0]
-
     def _take(self, reference: Any) -> Rollout | None:
-        actor_id = self._owner[reference]
+        actor_id = self._requests.owner[reference]
         slot = self._slots[actor_id]
         assert not isinstance(slot.state, BackingOff | Silent), "what it was asked for is disowned"
         life = slot.state.life
         try:
-            home: Identity = ray.get(life.identity)
-            ray.get(life.start)  # its error is the cause of those after it
+            if isinstance(slot.state, Working):
+                home = slot.state.home
+            else:
+                home: Identity = ray.get(life.identity)
+                ray.get(life.start)  # its error is the cause of those after it
             rollout: Any = ray.get(reference)
         except ray.exceptions.RayError as error:
             self._fail(actor_id, life, error)
             return None
-        del self._owner[reference]
+        del self._requests.owner[reference]
         life.pending.remove(reference)
         self._health.delivered(actor_id, home.node_id)
         slot.state = Working(life, home, time.monotonic())
@@ -229,7 +229,7 @@ class RayFleet:
     def _disown(self, life: Life) -> None:
         """Its unfinished rollouts are no longer waited for."""
         for reference in life.pending:
-            del self._owner[reference]
+            del self._requests.owner[reference]
         life.pending.clear()
 
     def _withdraw(self, life: Life) -> None:

@@ -244,8 +244,8 @@ def test_actors_stop_working_when_nobody_takes_their_rollouts(cluster: None) -> 
         time.sleep(3.0)  # long enough for hundreds of rollouts, if nothing held the actors back
         import ray
 
-        finished, _ = ray.wait(list(fleet._owner), num_returns=6, timeout=PATIENCE_S)
-        assert len(finished) == 6 == len(fleet._owner)
+        finished, _ = ray.wait(list(fleet._requests.owner), num_returns=6, timeout=PATIENCE_S)
+        assert len(finished) == 6 == len(fleet._requests.owner)
         assert len(_sequences(first + _take(fleet, 6))) == 2
 
 
