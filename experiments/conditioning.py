@@ -48,7 +48,7 @@ def task(unroll: int = UNROLL, evaluations: int = 1) -> str:
     """Evaluations are of 32 streams of 5,000 steps, as in training; the last is at the end, by the last
     weights."""
     return (
-        f"--env.id memory/trace_conditioning --env.memory.episode-steps 5000 --env.num-envs {STREAMS} "
+        f"--env.id memory/trace_conditioning --env.memory.episode-steps 5000 --num-streams {STREAMS} "
         f"--batch-size {STREAMS} --unroll-length {unroll} --grad-norm-clipping {unroll * STREAMS} "
         f"--discounting {DISCOUNTING} --lambda_ 0.9 --entropy-cost 0 --policy.no-previous-reward "
         f"--eval.interval-steps {TOTAL_STEPS // evaluations} --eval.episodes {STREAMS}"

@@ -113,6 +113,7 @@ def _config(**changes: Any) -> Config:
     base = preset("atari_breakout_rtrl_cpu")
     env = dataclasses.replace(BREAKOUT, num_envs=2 * E)
     small = {"env": env, "policy": POLICY, "runtime": "inline", "num_actors": 1, "batch_size": 2 * E}
+    small["num_streams"] = 2 * E
     return dataclasses.replace(base, unroll_length=T, **small | changes)
 
 
@@ -136,10 +137,8 @@ def test_an_actor_of_two_groups_carries_as_many_streams_and_rollouts_join() -> N
 
 
 def test_groups_that_cannot_take_effect_are_refused() -> None:
-    with pytest.raises(
-        ConfigError, match=r"actor_groups = 2: must be 1, or 2 where env\.num_envs = 3 is even"
-    ):
-        _config(actor_groups=2, env=dataclasses.replace(BREAKOUT, num_envs=3), batch_size=3)
+    with pytest.raises(ConfigError, match="actor_groups = 2: must be 1, or 2 where each actor has 2 slots"):
+        _config(actor_groups=2, num_streams=1, env=dataclasses.replace(BREAKOUT, num_envs=1), batch_size=1)
     with pytest.raises(ConfigError, match="actor_groups = 3"):
         _config(actor_groups=3)
     cartpole = dataclasses.replace(preset("cartpole_rtrl"), actor_groups=2)

@@ -115,8 +115,9 @@ def test_the_best_prediction_reaches_the_optimal_error_and_a_constant_the_varian
 def small(**changes: Any) -> Config:
     base = preset("memory_rtrl")
     memory = MemoryConfig(episode_steps=200)
-    env = EnvConfig(id="memory/trace_conditioning", num_envs=3, memory=memory)
-    config = dataclasses.replace(base, env=env, batch_size=3, discounting=0.9, eval=EvalConfig(episodes=4))
+    env = EnvConfig(id="memory/trace_conditioning", memory=memory)
+    evaluation = EvalConfig(episodes=4)
+    config = dataclasses.replace(base, env=env, num_streams=3, batch_size=3, discounting=0.9, eval=evaluation)
     return dataclasses.replace(config, **changes)
 
 
