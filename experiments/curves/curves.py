@@ -243,10 +243,6 @@ def main(arguments: list[str]) -> int:
     arms = group(runs, options.by)
     out = options.out or (runs[0].path / "plots" if len(runs) == 1 else Path("runs/plots"))
     found = {metric: curves(arms, metric) for metric in (options.metric, *THROUGHPUT, *LAG, *TRACES)}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {out} cannot be made: {error}") from error
     drawn = curves_plot.draw_all(out, found, arms, metric=options.metric, decay_steps=options.decay_steps)
     (out / "curves.json").write_text(
         json.dumps({metric: to_json(arm) for metric, arm in found.items()}, indent=2) + "\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.schema import ConfigError
 from envs.spec import EnvError
 from experiments.curves.curves import LAG, THROUGHPUT, TRACES, ArmCurve, Run
 from experiments.curves.trace_health import decay, unit_norms
@@ -41,7 +42,10 @@ def draw_all(
     styles = {name: style for name, *style in zip(arms, cycle(COLOURS), cycle(STROKES), strict=False)}
     styles = {name: (colour, stroke) for name, (colour, stroke) in styles.items()}
     units, reasons = _unit_panels(arms, styles, decay_steps)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be made: {error}") from error
     lines = []
     for stem, metrics in (
         (metric.replace("/", "_"), (metric,)),
