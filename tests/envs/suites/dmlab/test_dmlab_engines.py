@@ -96,7 +96,7 @@ def test_an_engine_may_print_as_much_as_it_likes(build: Build) -> None:
 
 def test_without_zip_no_engine_opens(build: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EnvError, match=r"slot 0 .*the program 'zip' is not on .*apt-get install zip"):
+    with pytest.raises(EnvError, match=r"stream 0: .*the program 'zip' is not on .*apt-get install zip"):
         build(GOALS)
 
 

@@ -147,7 +147,7 @@ def test_a_damaged_map_is_named(build: Build, tmp_path: Path, damage: str) -> No
         "another": pack(tmp_path / "other", "readme").read_bytes(),
     }
     kept.write_bytes(broken[damage])
-    with pytest.raises(EnvError, match=rf"slot 0 .*damaged map: remove {kept}"):
+    with pytest.raises(EnvError, match=rf"stream 0: .*damaged map: remove {kept}"):
         build(GOALS, **options).reset(0)
 
 

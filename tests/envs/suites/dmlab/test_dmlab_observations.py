@@ -121,7 +121,7 @@ def test_names_that_do_not_exist_are_refused_before_any_engine_starts(
 
 
 def test_a_level_without_the_observation_says_so(observe: Observe) -> None:
-    with pytest.raises(EnvError, match=r"empty_room_test, slot 0 .*Unknown observation 'VEL\.TRANS'"):
+    with pytest.raises(EnvError, match=r"empty_room_test, stream 0.*Unknown observation 'VEL\.TRANS'"):
         observe("VEL.TRANS", level="tests/empty_room_test")
 
 
