@@ -61,7 +61,7 @@ def test_arguments_reach_the_constructor(maze: str) -> None:
     env = make_drawn(config)
     assert env.spec.observation_shape == (9, 3)
     env.close()
-    whole = Config(env=config, batch_size=2, num_actors=1)
+    whole = Config(env=config, num_streams=2, batch_size=2, num_actors=1)
     assert Config.from_json(whole.to_json()) == whole
 
 
