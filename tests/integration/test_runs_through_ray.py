@@ -19,7 +19,7 @@ from tests.learner.records.wandb_reader import read_history, run_files
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("nothing_left")]
 
-SLOTS = preset("cartpole_rtrl").env.num_envs
+SLOTS = preset("cartpole_rtrl").num_streams // 2
 DOCUMENTED = {
     *("charts/episodic_return", "charts/episodic_length", "charts/SPS", "perf/fps", "global_step"),
     *(f"losses/{name}" for name in ("policy", "baseline", "entropy", "total", "grad_norm")),
@@ -76,7 +76,7 @@ def _started(launch: Launch, run_dir: Path, *more: str) -> subprocess.Popen[str]
     """A run that has learned from something."""
     process = launch.start(
         *("train", "cartpole_rtrl", "--run-dir", str(run_dir), "--total-steps", "100000000"),
-        *("--wandb.mode", "disabled", "--log-interval-s", "0.2", *more),
+        *("--num-actors", "2", "--wandb.mode", "disabled", "--log-interval-s", "0.2", *more),
     )
     wait_until(lambda: rows_logged(run_dir) >= 2, of=process)
     return process
