@@ -39,6 +39,8 @@ _GYM_IDS = {
     and str(spec.entry_point).startswith("gymnasium.envs.mujoco")
     for shown in _SHOWN
 }
+_STRUCTURES = {"InvertedDoublePendulum-v5": {"qpos": 5, "qvel": 3, "qfrc_constraint": 1}}
+"""Of bodies that do not tell theirs. Positions: the cart's place, sines and cosines of both angles."""
 _REACHER = "mujoco/Reacher-G"
 REACHER_STEPS = 100
 
@@ -80,6 +82,7 @@ def _make_one(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
         return GoalAtFirst(make_registered(env_id, "Reacher-v5", **options))
     env = make_registered(env_id, _GYM_IDS[env_id], **options)
     structure: dict[str, int] | None = getattr(env.unwrapped, "observation_structure", None)
+    structure = structure or _STRUCTURES.get(_GYM_IDS[env_id])
     if structure is None:
         close_env(env_id, env)
         raise EnvError(

@@ -24,6 +24,7 @@ BODIES = {  # (positions, velocities) without the root's place, which no task sh
     "Walker2d": (8, 9),
     "Swimmer": (3, 5),
     "InvertedPendulum": (2, 2),
+    "InvertedDoublePendulum": (5, 3),
     "Humanoid": (22, 23),
     "HumanoidStandup": (22, 23),
 }
@@ -42,7 +43,10 @@ def test_mujoco_shows_one_half_of_the_state(body: str) -> None:
         follow(env, raw, lambda seen, half=half: seen[half].astype(np.float32), scaled, 15)
         body_itself: Any = raw[0].unwrapped
         state = (body_itself.data.qpos, body_itself.data.qvel)["PV".index(shown)]
-        if shown == "V" and body in ("Hopper", "Walker2d"):
+        if body == "InvertedDoublePendulum" and shown == "P":
+            place, angles = state[:1], state[1:]
+            state = np.concatenate([place, np.sin(angles), np.cos(angles)])
+        if shown == "V" and body in ("Hopper", "Walker2d", "InvertedDoublePendulum"):
             state = np.clip(state, -10.0, 10.0)  # as Gymnasium's bodies show them
         own = body_itself._get_obs()[half]
         np.testing.assert_array_equal(own, state[-len(own) :])  # what the name says, whatever was skipped
