@@ -45,6 +45,7 @@ from experiments.tmaze import scaled_bias
 from kernels.rtrl import Trace
 from learner.batcher import Batch, Batcher
 from learner.learner import Learner, seed_everything
+from learner.objectives import OBJECTIVES
 from learner.publish import LocalPublisher
 from learner.rtrl.diagnostics import cosine
 from learner.rtrl.rtrl import Rtrl, Step
@@ -78,6 +79,7 @@ class Run:
         seed_everything(config.seed)
         self.learner = Learner(Policy(env_spec(config.env), config.policy), config, torch.device("cpu"))
         self.rtrl = self.learner.rtrl = ProbedRtrl(self.learner.policy, config)
+        self.learner.objective = OBJECTIVES[config.objective](self.learner.policy, config, self.rtrl)
         if state is not None:
             self.learner.load_state_dict(state["learner"])
             self.learner.load_traces(state["learner"])

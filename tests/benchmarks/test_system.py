@@ -12,6 +12,7 @@ import pytest
 from benchmarks import system, verdict, watched
 from benchmarks.verdict import Use, advice, bottleneck, ceiling, interval
 from benchmarks.watched import Window
+from configs.layout import laid_out
 from configs.presets import preset
 from configs.schema import Config
 
@@ -62,7 +63,7 @@ def test_the_use_of_the_machine_is_summed_over_all_windows() -> None:
     ],
 )
 def test_the_bottleneck_and_what_to_change(use: Use, cores: int, limit: str, change: str) -> None:
-    config = preset("atari_breakout_rtrl_bench")
+    config = laid_out(preset("atari_breakout_rtrl_bench"), 2)
     assert bottleneck(use, cores, inline=False) == limit
     assert change in advice(config, use, PARTS, cores, on_gpu=False)
 

@@ -110,6 +110,8 @@ def test_each_space_trains_or_is_refused_with_the_reason(observation: Any, actio
         policy=dataclasses.replace(
             base.policy, encoder=encoder, features=4, hidden_size=4, previous_action=True
         ),
+        num_streams=2,
+        num_actors=1,
         batch_size=2,
         unroll_length=4,
     )

@@ -67,7 +67,7 @@ def test_the_second_interrupt_ends_at_once(launch: Launch, tmp_path: Path) -> No
     """In a batch that would take hours to collect, and that a clean end would wait for."""
     process = launch.start(
         *("train", "cartpole_rtrl", "--run-dir", str(tmp_path / "run"), *WITHOUT_END),
-        *("--unroll-length", "100000000", "--env.num-envs", "1", "--batch-size", "2"),
+        *("--unroll-length", "100000000", "--num-streams", "2", "--batch-size", "2"),
     )
     # The checkpoint of the start is written when the loop has begun: by then the handlers stand.
     checkpoints = tmp_path / "run" / "checkpoints"
