@@ -15,7 +15,10 @@ from tests.integration.cli import read_metrics, rows_logged, wait_until
 
 pytestmark = pytest.mark.ray
 
-DYING = ("--env.id", "dying_env:Dying-v0", "--env.num-envs", "4", "--batch-size", "4")
+DYING = (
+    *("--env.id", "dying_env:Dying-v0"),
+    *("--num-actors", "2", "--env.num-envs", "4", "--batch-size", "4"),
+)
 """A batch can be made of one actor's streams: the other one may be away for a while."""
 
 
