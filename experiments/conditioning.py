@@ -15,6 +15,8 @@ from envs.suites.memory.trace_conditioning import TraceConditioning
 from experiments.catalogue import Arm, Experiment
 
 STREAMS, UNROLL = 32, 5
+EVALUATED = 16
+"""Streams of an evaluation: about 730 trials."""
 INPUTS = 12
 DISCOUNTING = 0.9
 TOTAL_STEPS = 120_000
@@ -44,14 +46,13 @@ FORGET_BIAS = {"elstm": 2.0, "mingru": 2.0, "indylstm": 2.0, "gru": 2.0}
 """The memory presets'. The rotations start as in their papers: r^2 uniform in [0, 1]."""
 
 
-def task(unroll: int = UNROLL, evaluations: int = 1) -> str:
-    """Evaluations are of 32 streams of 5,000 steps, as in training; the last is at the end, by the last
-    weights."""
+def task(unroll: int = UNROLL) -> str:
+    """Evaluations are of 16 streams of 5,000 steps; the last is at the end, by the last weights."""
     return (
         f"--env.id memory/trace_conditioning --env.memory.episode-steps 5000 --num-streams {STREAMS} "
         f"--batch-size {STREAMS} --unroll-length {unroll} --grad-norm-clipping {unroll * STREAMS} "
         f"--discounting {DISCOUNTING} --lambda_ 0.9 --entropy-cost 0 --policy.no-previous-reward "
-        f"--eval.interval-steps {TOTAL_STEPS // evaluations} --eval.episodes {STREAMS}"
+        f"--eval.interval-steps {TOTAL_STEPS} --eval.episodes {EVALUATED}"
     )
 
 
@@ -107,12 +108,11 @@ def arm(
     *,
     size: int | None = None,
     more: str = "",
-    evaluations: int = 1,
     **sweep: Any,
 ) -> Arm:
     """A run with the core `name`. `credit`: rtrl, tbptt or immediate; `more`: of the command line."""
     preset = "memory_tbptt" if credit == "tbptt" else "memory_rtrl"
-    words = [task(unroll, evaluations), core(name, size), f"--learning-rate {rate:g}"]
+    words = [task(unroll), core(name, size), f"--learning-rate {rate:g}"]
     words += ["--credit immediate"] * (credit == "immediate") + [more] * bool(more)
     return Arm(preset=preset, overrides=" ".join(words), **sweep)
 

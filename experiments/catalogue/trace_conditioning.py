@@ -14,6 +14,6 @@ EXPERIMENT = experiment(
         "(trace_conditioning_pilot). It shows what is learned from 120,000 steps, not where learning would "
         "end."
     ),
-    {name: arm(*ARMS[name], RATE[name], evaluations=4) for name in ARMS},
+    {name: arm(*ARMS[name], RATE[name]) for name in ARMS},
     seeds=tuple(range(10)),
 )

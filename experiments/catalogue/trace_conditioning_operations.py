@@ -12,6 +12,6 @@ EXPERIMENT = experiment(
         "(experiments/costs.py). A cell that is trained by TBPTT, or that stores half of its trace, is "
         "wider. Learning rates are those of trace_conditioning."
     ),
-    {name: arm(*ARMS[name], RATE[name], size=SIZES_BY_OPERATIONS[name], evaluations=4) for name in ARMS},
+    {name: arm(*ARMS[name], RATE[name], size=SIZES_BY_OPERATIONS[name]) for name in ARMS},
     seeds=tuple(range(10)),
 )

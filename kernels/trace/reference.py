@@ -33,8 +33,8 @@ def advance_trace_chunked(
 
     For a GPU a row is a launch and a wait for `rows`; backend "triton" is one launch.
     """
-    _, K, d, N, padded = matrices.shape
-    together = d == 1 and matrices.dtype == x.dtype and len(rows) * K * N * padded <= _FEW_NUMBERS
+    numbers = len(rows) * matrices[0].numel()
+    together = matrices.dtype == x.dtype and numbers <= _FEW_NUMBERS
     advance = _advance_together if together else _advance_row_by_row
     return advance(matrices, rows, lam, decay, update, x)
 
@@ -46,21 +46,25 @@ _FEW_NUMBERS = 2**19
 def _advance_together(
     matrices: Tensor, rows: Tensor, lam: Tensor | None, decay: Tensor, update: Tensor, x: Tensor
 ) -> Tensor:
-    D = x.shape[2]
-    S = matrices[rows, :, 0]
+    D, d = x.shape[2], matrices.shape[2]
+    S = matrices[rows]
     boundary = x.new_empty(0)
     if _finite(S):
         if lam is not None:
-            boundary = torch.einsum("bln,bknd->klnd", lam[:, :, 0], S[..., :D]).flatten(0, 1)
-        S.mul_(decay[:, 0, :, :, None])
+            boundary = torch.einsum("blin,bkind->klnd", lam, S[..., :D]).flatten(0, 1).contiguous()
+        by = decay[:, None, ..., None]
+        if d == 1:
+            S.mul_(by[:, :, 0])
+        else:
+            S = torch.addcmul(S[:, :, :1] * by[:, :, :, 0], S[:, :, 1:], by[:, :, :, 1])
     else:
         if lam is not None:
-            whole = select_product(lam[:, None, :, 0, :, None], S[:, :, None, :, :D])
-            boundary = whole.sum(0).flatten(0, 1)
-        S = select_product(decay[:, 0, :, :, None], S)
-    moved = update[:, :, 0].flatten(2).permute(1, 2, 0)
-    S.flatten(1, 2)[..., :D].baddbmm_(moved, x.transpose(0, 1))
-    matrices.index_copy_(0, rows, S[:, :, None])
+            whole = select_product(lam[:, None, :, :, :, None], S[:, :, None, ..., :D])
+            boundary = whole.sum((0, 3)).flatten(0, 1)
+        S = select_product(decay[:, None, ..., None], S[:, :, None]).sum(3)
+    moved = update.transpose(2, 3).flatten(2).permute(1, 2, 0)
+    S.flatten(1, 3)[..., :D].baddbmm_(moved, x.transpose(0, 1))
+    matrices.index_copy_(0, rows, S)
     return boundary
 
 
@@ -91,7 +95,7 @@ def _advance_row_by_row(
                 decayed[k].copy_(select_product(decay[b, ..., None], S).sum(1))
         if d == 1 or K == 1:  # the same order of axes: one product for all
             flat = whole.flatten(0, 2)[:, :D]
-            torch.addmm(decayed.flatten(0, 2), update[:, b].flatten(1).T, x[:, b], out=flat)
+            torch.addmm(flat if spare is None else spare.flatten(0, 2), update[:, b].flatten(1).T, x[:, b], out=flat)
         else:
             for k in range(K):
                 for i in range(d):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.trace import advance_trace_
+from kernels.trace import advance_trace_, reference
 from kernels.trace.triton import advance_trace_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # without a GPU, Triton runs in its interpreter
@@ -63,9 +63,10 @@ def error(value: Tensor, truth: Tensor) -> float:
     return ((value.double() - truth).norm() / truth.norm().clamp(min=1e-30)).item()
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize(("backend", "few_numbers"), [("reference", 0), ("chunked", 0), ("chunked", 2**30)])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_torch_backends_equal_the_formula(backend, shape):
+def test_torch_backends_equal_the_formula(backend, few_numbers, shape, monkeypatch):
+    monkeypatch.setattr(reference, "_FEW_NUMBERS", few_numbers)  # row by row, and all rows at once
     arguments = make_arguments(*shape)
     boundary, bank = by_formula(*arguments)
     torch.testing.assert_close(advance_trace_(*arguments, backend=backend), boundary, **EXACT)
