@@ -95,7 +95,8 @@ def _advance_row_by_row(
                 decayed[k].copy_(select_product(decay[b, ..., None], S).sum(1))
         if d == 1 or K == 1:  # the same order of axes: one product for all
             flat = whole.flatten(0, 2)[:, :D]
-            torch.addmm(flat if spare is None else spare.flatten(0, 2), update[:, b].flatten(1).T, x[:, b], out=flat)
+            kept = flat if spare is None else spare.flatten(0, 2)
+            torch.addmm(kept, update[:, b].flatten(1).T, x[:, b], out=flat)
         else:
             for k in range(K):
                 for i in range(d):

@@ -108,7 +108,10 @@ def test_a_run_outlives_a_dead_actor_a_lost_node_a_bad_one_and_a_stranger_and_te
         wait_until(lambda: steps() > before + more, of=run.process)
 
     def told(words: str) -> None:
-        wait_until(lambda: words in run.output, of=run.process)
+        try:
+            wait_until(lambda: words in run.output, of=run.process)
+        except AssertionError as error:
+            raise AssertionError(f"it did not tell {words!r}: {run.output}") from error
 
     wait_until(lambda: run.process.poll() is not None or rows_logged(run_dir) > 1)
     second = nodes.nodes[-1]
@@ -122,7 +125,8 @@ def test_a_run_outlives_a_dead_actor_a_lost_node_a_bad_one_and_a_stranger_and_te
     wait_until(lambda: restarts() == 1)
     assert "failed, a new incarnation starts" in run.output, run.output
     assert "Worker exit type: SYSTEM_ERROR" in run.output
-    assert "    the emulator says goodbye" in run.output and "dying_env.py" in run.output
+    assert "    the emulator says goodbye" in run.output, run.output
+    assert "dying_env.py" in run.output, run.output
     told("is placed on")
     learned()
     wait_until(spread)

@@ -187,7 +187,11 @@ MUTANTS = [
             "            S.mul_(by[:, :, 0])\n",
             "            pass\n",
         ),
-        ("all at once, two numbers of state do not mix", "S[:, :, 1:], by[:, :, :, 1])", "S[:, :, 1:], 0 * by[:, :, :, 1])"),
+        (
+            "all at once, two numbers of state do not mix",
+            "S[:, :, 1:], by[:, :, :, 1])",
+            "S[:, :, 1:], 0 * by[:, :, :, 1])",
+        ),
         (
             "all at once, the rows of update are not those of the trace",
             "update.transpose(2, 3).flatten(2)",
