@@ -107,10 +107,9 @@ class RayFleet:
         assert not isinstance(slot.state, BackingOff | Silent), "what it was asked for is disowned"
         life = slot.state.life
         try:
-            if isinstance(slot.state, Working):
-                home = slot.state.home
-            else:
-                home: Identity = ray.get(life.identity)
+            if isinstance(slot.state, Placing):  # it was faster than the next look
+                self._settle(actor_id, life, ray.get(life.identity))
+            if isinstance(slot.state, Starting):
                 ray.get(life.start)  # its error is the cause of those after it
             rollout: Any = ray.get(reference)
         except ray.exceptions.RayError as error:
@@ -118,6 +117,8 @@ class RayFleet:
             return None
         del self._requests.owner[reference]
         life.pending.remove(reference)
+        assert isinstance(slot.state, Starting | Working)
+        home = slot.state.home
         self._health.delivered(actor_id, home.node_id)
         slot.state = Working(life, home, time.monotonic())
         self._request(actor_id, life)

@@ -121,7 +121,9 @@ def test_a_run_outlives_a_dead_actor_a_lost_node_a_bad_one_and_a_stranger_and_te
 
     wait_until(spread)
 
-    nodes.order.write_text("the emulator says goodbye")
+    written = nodes.order.with_name("written")  # whole before it is found
+    written.write_text("the emulator says goodbye")
+    written.rename(nodes.order)
     wait_until(lambda: restarts() == 1)
     assert "failed, a new incarnation starts" in run.output, run.output
     assert "Worker exit type: SYSTEM_ERROR" in run.output

@@ -136,7 +136,9 @@ def test_rollouts_of_each_actor_come_whole_and_in_order(cluster: None) -> None:
         rollout.validate()
 
 
-def test_a_killed_worker_comes_back_as_a_new_incarnation(cluster: None) -> None:
+def test_a_killed_worker_comes_back_as_a_new_incarnation(
+    cluster: None, capfd: pytest.CaptureFixture[str]
+) -> None:
     with _fleet(_config()) as fleet:
         before: list[Rollout] = []
         while {rollout.actor_id for rollout in before} != {0, 1}:  # both have lived
@@ -146,10 +148,12 @@ def test_a_killed_worker_comes_back_as_a_new_incarnation(cluster: None) -> None:
         after: list[Rollout] = []
 
         before += _take_until(fleet, lambda: fleet.counters.actor_restarts == 1)
+        fleet._next_care = float("inf")  # its first rollout comes before anybody has looked after it
         while not any(r.actor_id == 0 and r.sequence_number == 1 for r in after):
             after += _take(fleet, 1)
         assert victim not in fleet.worker_pids()
         assert fleet.counters.actor_restarts == 1 and fleet.counters.env_errors == 0
+    assert "actor 0 is placed on" in capfd.readouterr().out
     lives = _sequences(before + after)
     assert len([1 for actor, _ in lives if actor == 0]) == 2, "actor 0 lived twice"
     assert len([1 for actor, _ in lives if actor == 1]) == 1, "actor 1 was left alone"
