@@ -105,7 +105,8 @@ class Playing:
                 "frames_per_step": spec.frames_per_step,
             }
             options = self._config.eval
-            if self._config.reward_clipping == "none":  # else the values are of other rewards than these
+            if self._config.reward_clipping == "none" and not self._config.normalise_rewards:
+                # else the values are of other rewards than these
                 scale = self._config.reward_scale
                 self._errors.append(ReturnError(len(share), self._config.discounting, scale))
             yield Games(
