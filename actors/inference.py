@@ -158,11 +158,12 @@ class LocalInference:
             if self._version < 0:
                 raise RuntimeError("no weights were published yet: publish once before the actors start")
             return
-        if snapshot.arrays.keys() != self._weights.keys():
-            different = sorted(snapshot.arrays.keys() ^ self._weights.keys())
+        arrays = snapshot.arrays
+        if arrays.keys() != self._weights.keys():
+            different = sorted(arrays.keys() ^ self._weights.keys())
             raise ValueError(f"weights of another network were published: {different[0]!r} does not match")
         for name, weight in self._weights.items():
-            np.copyto(self._at_hand[name].numpy(), snapshot.arrays[name])
+            np.copyto(self._at_hand[name].numpy(), arrays[name])
             if weight is not self._at_hand[name]:
                 weight.copy_(self._at_hand[name])
         self._version = snapshot.version

@@ -6,10 +6,21 @@ acting imports no training code; `learner/publish.py` implements it and `launch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one tensor lies."""
+
+    dtype: str
+    start: int
+    """In numbers, not bytes."""
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +29,20 @@ class WeightSnapshot:
 
     version: int
     """Learner updates done when it was taken; 0 for the initial weights."""
-    arrays: dict[str, NDArray[Any]]
-    """Name (as in `Policy.state_dict`) to array. May be read-only memory shared with others."""
+    flat: dict[str, NDArray[Any]]
+    """By dtype: all tensors of it, one after the other. May be read-only memory shared with others."""
+    places: dict[str, Place]
+    """Of each tensor, by name (as in `Policy.state_dict`)."""
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Each tensor by name: views."""
+        return {
+            name: self.flat[place.dtype][place.start : place.start + math.prod(place.shape)].reshape(
+                place.shape
+            )
+            for name, place in self.places.items()
+        }
 
 
 class WeightSource(Protocol):

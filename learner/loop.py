@@ -152,6 +152,7 @@ class TrainLoop:
         self._state.save()  # before all that may take long or fail
         if self._evaluations is not None and self._must_end() is None:
             self._publisher.publish(self.learner.policy, self.learner.updates)
+            self._publisher.flush()
             self._evaluations.finish()
         steps = self.learner.global_step - logged_step
         if steps:
@@ -196,6 +197,8 @@ class TrainLoop:
                 return batch
             if self._finished() is not None:
                 return None
+            with self._timed("publish"):
+                self._publisher.poll()
             with self._timed("wait"):
                 rollout = self._source.next_rollout(timeout_s=1.0, skip=self._batcher.covered)
             if rollout is not None:
@@ -225,6 +228,8 @@ class TrainLoop:
                 "faults/actor_restarts": self._source.counters.actor_restarts,
                 "faults/env_errors": self._source.counters.env_errors,
                 "faults/dropped_rollouts": self._batcher.dropped,
+                "faults/publish_errors": self._publisher.errors,
+                "faults/skipped_publications": self._publisher.skipped,
                 "faults/checkpoint_errors": self._checkpoint_errors,
                 "faults/sink_errors": self._sink.errors,
                 "faults/nonfinite_metrics": self._metrics.nonfinite,

@@ -1,13 +1,21 @@
-"""Publishing weights: the learner's side of `actors.weights.WeightSource`."""
+"""Publishing weights: the learner's side of `actors.weights.WeightSource`.
+
+    weights on the device --one flat copy a dtype--> host --put--> object store --post--> board <-- actors
+
+Through Ray nothing of this is waited for: one publication is under way at a time, and what its
+acknowledgement said is heard when the next one begins, or while the loop waits for rollouts. Weights that
+newer ones overtake while the board is silent are never sent; they are counted.
+"""
 
 from __future__ import annotations
 
+import time
 from typing import Any, Protocol
 
-import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from actors.weights import WeightSnapshot, WeightSource
+from actors.weights import Place, WeightSnapshot, WeightSource
 
 PUBLISH_TIMEOUT_S = 10.0
 PUBLISH_ATTEMPTS = 3
@@ -17,18 +25,70 @@ class PublishError(RuntimeError):
     """The actors cannot be given new weights. The message carries Ray's own error."""
 
 
-def snapshot(policy: nn.Module, version: int) -> WeightSnapshot:
-    """A copy of the policy's parameters in host memory."""
-    arrays = {name: np.array(tensor.cpu().numpy()) for name, tensor in policy.state_dict().items()}
-    return WeightSnapshot(version, arrays)
+class HostCopy:
+    """The policy's parameters of this moment on their way to host memory.
+
+    From a GPU they travel, pinned, behind what its stream has been given so far; nobody waits for them until
+    `snapshot`.
+    """
+
+    def __init__(self, policy: nn.Module, version: int) -> None:
+        self._version = version
+        alike: dict[str, list[Tensor]] = {}
+        sizes: dict[str, int] = {}
+        self._places: dict[str, Place] = {}
+        for name, tensor in policy.state_dict().items():
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            self._places[name] = Place(dtype, sizes.get(dtype, 0), tuple(tensor.shape))
+            sizes[dtype] = sizes.get(dtype, 0) + tensor.numel()
+            alike.setdefault(dtype, []).append(tensor.detach().flatten())
+        self._flat = {dtype: _to_host(torch.cat(parts)) for dtype, parts in alike.items()}
+        self._arrived: torch.cuda.Event | None = None
+        devices = {tensor.device for parts in alike.values() for tensor in parts if tensor.is_cuda}
+        for device in devices:  # one: a policy is on one device
+            self._arrived = torch.cuda.Event()
+            self._arrived.record(torch.cuda.current_stream(device))
+
+    @property
+    def arrived(self) -> bool:
+        return self._arrived is None or self._arrived.query()
+
+    def snapshot(self) -> WeightSnapshot:
+        """Waits for the copy."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        flat = {dtype: tensor.numpy() for dtype, tensor in self._flat.items()}
+        return WeightSnapshot(self._version, flat, self._places)
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    """`tensor`, a fresh one, itself where it is on the CPU."""
+    if not tensor.is_cuda:
+        return tensor
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
 
 
 class Publisher(Protocol):
     source: WeightSource
+    errors: int
+    """Publications that failed."""
+    skipped: int
+    """Publications that newer weights overtook before they were sent."""
 
     def publish(self, policy: nn.Module, version: int) -> None:
-        """Makes these weights the newest. Versions rise; a resumed run first goes back to the one that its
-        actors held."""
+        """Makes these weights the newest, as soon as can be. Versions rise; a resumed run first goes back to
+        the one that its actors held.
+
+        Raises PublishError where that has failed too often.
+        """
+        ...
+
+    def poll(self) -> None:
+        """Moves on what is under way, without waiting. Raises as `publish`."""
+        ...
+
+    def flush(self) -> None:
+        """Waits until what was published last can be fetched, or has failed. Raises as `publish`."""
         ...
 
     def close(self) -> None: ...
@@ -39,16 +99,24 @@ class LocalPublisher:
 
     def __init__(self) -> None:
         self.source: WeightSource = self
-        self._latest: WeightSnapshot | None = None
+        self.errors = self.skipped = 0
+        self._newest: HostCopy | None = None
+        self._version = -1
 
     def publish(self, policy: nn.Module, version: int) -> None:
-        self._latest = snapshot(policy, version)
+        self._newest, self._version = HostCopy(policy, version), version
 
     def fetch(self, newer_than: int) -> WeightSnapshot | None:
-        return self._latest if self._latest is not None and self._latest.version > newer_than else None
+        if self._newest is None or self._version <= newer_than:
+            return None
+        return self._newest.snapshot()
+
+    def poll(self) -> None: ...
+
+    def flush(self) -> None: ...
 
     def close(self) -> None:
-        self._latest = None
+        self._newest = None
 
 
 class _Board:
@@ -91,9 +159,9 @@ class RayWeightSource:
 class RayPublisher:
     """Weights through Ray's object store. Ray must be initialised.
 
-    Publishing never holds the learner up for long: where a whole job is ended at once, Ray may be gone before
-    the learner, which still has a checkpoint to write. Weights that Ray did not take are told of, and the
-    third time in a row is a PublishError.
+    Publishing never holds the learner up: where a whole job is ended at once, Ray may be gone before
+    the learner, which still has a checkpoint to write. Weights that Ray did not take, or did not acknowledge
+    within PUBLISH_TIMEOUT_S, are told of, and the third time in a row is a PublishError.
     """
 
     def __init__(self) -> None:
@@ -109,25 +177,71 @@ class RayPublisher:
         board: Any = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here, **lasting)
         self._board = board.remote()
         self._ray.get(self._board.newest.remote(0))  # up: no publication counts its start
+        self.errors = self.skipped = 0
         self._failures = 0
+        """In a row."""
+        self._next: tuple[int, HostCopy] | None = None
+        """To be sent."""
+        self._sent: tuple[int, float, Any] | None = None
+        """Version, monotonic time and acknowledgement of the one under way."""
         self._handed_out = RayWeightSource(self._board)
         self.source: WeightSource = self._handed_out
 
     def publish(self, policy: nn.Module, version: int) -> None:
-        weights = snapshot(policy, version)
+        self._hear(0.0)
+        if self._next is not None and self._sent is None:
+            # Taken at the update before this one, which a GPU is through with or about to be: it must not
+            # be overtaken for that, or no weights would ever be sent.
+            self._send(*self._next)
+        self.skipped += self._next is not None
+        self._next = version, HostCopy(policy, version)
+        self.poll()
+
+    def poll(self) -> None:
+        self._hear(0.0)
+        if self._next is not None and self._sent is None and self._next[1].arrived:
+            self._send(*self._next)
+
+    def flush(self) -> None:
+        while self._next is not None or self._sent is not None:
+            self._hear(PUBLISH_TIMEOUT_S)
+            if self._next is not None:
+                self._send(*self._next)
+
+    def _send(self, version: int, copy: HostCopy) -> None:
+        self._next = None
         try:
-            reference = self._ray.put(weights)
+            reference = self._ray.put(copy.snapshot())
             self._handed_out.newest = [reference]
-            self._ray.get(self._board.post.remote(version, [reference]), timeout=PUBLISH_TIMEOUT_S)
+            posted = self._board.post.remote(version, [reference])
         except (self._ray.exceptions.RayError, OSError) as error:
-            self._failures += 1
-            if self._failures == PUBLISH_ATTEMPTS:
-                raise PublishError(
-                    f"weights could not be published {PUBLISH_ATTEMPTS} times: {error}"
-                ) from error
-            print(f"the weights of update {version} were not published: {error}", flush=True)
+            self._failed(version, error)
         else:
-            self._failures = 0
+            self._sent = version, time.monotonic(), posted
+
+    def _hear(self, timeout_s: float) -> None:
+        """What became of the publication under way."""
+        if self._sent is None:
+            return
+        version, since, posted = self._sent
+        try:
+            if not self._ray.wait([posted], timeout=timeout_s)[0]:
+                if time.monotonic() - since < PUBLISH_TIMEOUT_S:
+                    return
+                raise TimeoutError(f"the board of weights is silent for {PUBLISH_TIMEOUT_S:g} s")
+            self._ray.get(posted)
+        except (self._ray.exceptions.RayError, OSError) as error:  # a TimeoutError is an OSError
+            self._sent = None
+            self._failed(version, error)
+        else:
+            self._sent, self._failures = None, 0
+
+    def _failed(self, version: int, error: Exception) -> None:
+        self.errors += 1
+        self._failures += 1
+        if self._failures == PUBLISH_ATTEMPTS:
+            raise PublishError(f"weights could not be published {PUBLISH_ATTEMPTS} times: {error}") from error
+        print(f"the weights of update {version} were not published: {error}", flush=True)
 
     def close(self) -> None:
         self._ray.kill(self._board, no_restart=True)

@@ -71,6 +71,7 @@ LAYOUT: dict[str, dict[str, tuple[str, ...]]] = {
     "Faults": {
         "Actors": ("faults/actor_restarts", "faults/env_errors"),
         "Dropped rollouts": ("faults/dropped_rollouts",),
+        "Publications": ("faults/publish_errors", "faults/skipped_publications"),
         "Checkpoints, sinks, evaluations": (
             "faults/checkpoint_errors",
             "faults/sink_errors",

@@ -87,6 +87,10 @@ METRICS: dict[str, MetricSpec] = {
     "faults/actor_restarts": MetricSpec("restarts", "last", "total of actors that died and were replaced"),
     "faults/env_errors": MetricSpec("errors", "last", "total of errors that environments raised"),
     "faults/dropped_rollouts": MetricSpec("rollouts", "last", "total of rollouts that were not learned from"),
+    "faults/publish_errors": MetricSpec("errors", "last", "total of publications of weights that failed"),
+    "faults/skipped_publications": MetricSpec(
+        "publications", "last", "total of weights that newer ones overtook before they were sent"
+    ),
     "faults/checkpoint_errors": MetricSpec("errors", "last", "total of failed saves"),
     "faults/sink_errors": MetricSpec("errors", "last", "total of writes of metrics that failed"),
     "faults/eval_errors": MetricSpec("errors", "last", "total of evaluations that failed"),

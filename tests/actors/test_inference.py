@@ -13,6 +13,7 @@ from actors.policy import Policy
 from actors.weights import WeightSnapshot
 from configs.schema import PolicyConfig
 from envs.spec import EnvSpec
+from tests.actors.snapshots import snapshot_of
 
 E = 64
 VECTOR = EnvSpec(id="v", observation_shape=(3,), observation_dtype="float32", num_actions=4)
@@ -88,7 +89,7 @@ def test_a_decision_is_by_the_newest_weights_and_names_them() -> None:
     inference = LocalInference(_policy(VECTOR), shelf, seed=1)
     inference.open(E)
     for version in (0, 3):
-        shelf.snapshot = WeightSnapshot(version, arrays)
+        shelf.snapshot = snapshot_of(version, arrays)
         inference.refresh()
         state, action = (torch.from_numpy(a) for a in (*inference.state(0), inference.previous_action(0)))
         decision = _decide(inference)

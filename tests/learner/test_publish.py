@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import torch
 
-from learner.publish import LocalPublisher, snapshot
+from learner.publish import HostCopy, LocalPublisher
 
 
 def test_a_source_gives_newer_weights_only() -> None:
@@ -24,7 +26,7 @@ def test_a_source_gives_newer_weights_only() -> None:
 
 def test_published_weights_stay_what_they_were_while_training_goes_on() -> None:
     policy = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
-    taken = snapshot(policy, 7)
+    taken = HostCopy(policy, 7).snapshot()
     before = {name: tensor.clone().numpy() for name, tensor in policy.state_dict().items()}
     assert taken.version == 7 and taken.arrays.keys() == before.keys()
     with torch.no_grad():
@@ -32,3 +34,17 @@ def test_published_weights_stay_what_they_were_while_training_goes_on() -> None:
             tensor.add_(1)
     for name, array in before.items():
         np.testing.assert_array_equal(taken.arrays[name], array)
+
+
+def test_tensors_of_a_dtype_travel_as_one_and_are_read_by_name() -> None:
+    layers = torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 1).double()
+    policy = torch.nn.Sequential(*layers)
+    taken = HostCopy(policy, 7).snapshot()
+    sizes = {dtype: array.shape for dtype, array in taken.flat.items()}
+    assert sizes == {"float32": (2 * 3 + 3 + 4 * 3,), "int64": (1,), "float64": (3 + 1,)}
+    again = pickle.loads(pickle.dumps(taken))
+    for name, tensor in policy.state_dict().items():
+        for snapshot in (taken, again):
+            array = snapshot.arrays[name]
+            np.testing.assert_array_equal(array, tensor.numpy(), strict=True)
+            assert np.shares_memory(array, snapshot.flat[str(array.dtype)])

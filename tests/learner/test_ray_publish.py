@@ -18,6 +18,7 @@ from actors.rollout import Rollout
 from configs.presets import preset
 from configs.schema import RayConfig
 from envs.make import env_spec
+from learner import publish
 from learner.publish import PublishError, RayPublisher
 from tests.integration.cli import wait_until
 
@@ -34,6 +35,67 @@ def cluster() -> Iterator[None]:
             yield
     finally:
         del os.environ[NO_SPILLING]
+
+
+def _board() -> psutil.Process:
+    processes = psutil.Process().children(recursive=True)
+    (found,) = (process for process in processes if process.name().startswith("ray::_Board"))
+    return found
+
+
+def _weights(publisher: RayPublisher) -> np.ndarray:
+    snapshot = publisher.source.fetch(-1)
+    assert snapshot is not None
+    return snapshot.arrays["weight"]
+
+
+def test_fetched_weights_lie_in_the_object_store_and_are_not_copied(cluster: None) -> None:
+    publisher, network = RayPublisher(), torch.nn.Linear(100, 500)
+    publisher.publish(network, 0)
+    publisher.flush()
+    weights = _weights(publisher)
+    np.testing.assert_array_equal(weights, network.weight.detach().numpy())
+    assert not weights.flags.owndata and not weights.flags.writeable
+    publisher.close()
+
+
+def test_a_slow_board_is_not_waited_for_and_gets_the_newest_weights_in_the_end(cluster: None) -> None:
+    publisher, network = RayPublisher(), torch.nn.Linear(2, 1)
+    board = _board()
+    board.suspend()
+    try:
+        for version in range(5):  # the first is under way, the last waits
+            torch.nn.init.constant_(network.weight, version)
+            publisher.publish(network, version)
+        assert (publisher.skipped, publisher.errors) == (3, 0)
+    finally:
+        board.resume()
+    wait_until(lambda: publisher.poll() or publisher._next is None)
+    publisher.flush()
+    assert (_weights(publisher) == 4).all() and (publisher.skipped, publisher.errors) == (3, 0)
+    publisher.close()
+
+
+def test_a_board_that_stays_silent_is_told_and_ends_only_the_third_time(
+    cluster: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher, network = RayPublisher(), torch.nn.Linear(2, 1)
+    monkeypatch.setattr(publish, "PUBLISH_TIMEOUT_S", 0.2)
+    board = _board()
+    board.suspend()
+    try:
+        for version in range(2):
+            publisher.publish(network, version)
+            publisher.flush()
+            said = capsys.readouterr().out
+            assert f"weights of update {version} were not published: the board of weights is silent" in said
+        publisher.publish(network, 2)
+        with pytest.raises(PublishError, match="could not be published 3 times: the board"):
+            publisher.flush()
+        assert publisher.errors == 3
+    finally:
+        board.resume()
+    publisher.close()
 
 
 def test_a_full_object_store_is_told_and_ends_only_the_third_time(
@@ -59,6 +121,7 @@ def test_a_full_object_store_is_told_and_ends_only_the_third_time(
     filling.clear()
     wait_until(has_room)
     publisher.publish(network, 3)
+    publisher.flush()
     snapshot = publisher.source.fetch(0)
     assert snapshot is not None and snapshot.version == 3
     del snapshot
@@ -68,6 +131,7 @@ def test_a_full_object_store_is_told_and_ends_only_the_third_time(
         publisher.publish(network, version)
     with pytest.raises(PublishError, match=r"could not be published 3 times: .*full"):
         publisher.publish(network, 6)
+    assert publisher.errors == 5 and publisher.skipped == 0
     publisher.close()
     filling.clear()
     wait_until(has_room)
@@ -97,11 +161,7 @@ def test_actors_that_start_while_the_board_has_lost_everything_have_weights(clus
     try:
         take(4)
         workers = fleet.worker_pids()
-        (board,) = (
-            process
-            for process in psutil.Process().children(recursive=True)
-            if process.name().startswith("ray::_Board")
-        )
+        board = _board()
         board.send_signal(signal.SIGKILL)
         board.wait()
         take(6)

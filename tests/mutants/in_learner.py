@@ -348,10 +348,10 @@ MUTANTS = [
         "learner/test_publish.py",
         (
             "weights that are held are sent again",
-            "self._latest.version > newer_than",
-            "self._latest.version >= newer_than",
+            "self._version <= newer_than",
+            "self._version < newer_than",
         ),
-        ("published weights change with training", "np.array(tensor.cpu().numpy())", "tensor.cpu().numpy()"),
+        ("published weights change with training", "torch.cat(parts)", "parts[0]"),
     ),
     *in_file(
         "learner/records/metrics.py",

@@ -23,6 +23,7 @@ from configs.schema import Config, EnvConfig, EvalConfig
 from envs.make import env_spec, make_vec
 from envs.spec import VecEnv
 from envs.suites.streams import distinct_seeds
+from tests.actors.snapshots import snapshot_of
 
 
 def _config(env_id: str, slots: int = 4) -> Config:
@@ -177,15 +178,13 @@ def test_inference_takes_newer_weights_only_and_refuses_those_of_another_network
     with pytest.raises(RuntimeError, match="no weights were published"):
         inference.refresh()
     arrays = {name: np.full_like(t.numpy(), 0.25) for name, t in policy.state_dict().items()}
-    for array in arrays.values():
-        array.setflags(write=False)  # as Ray hands them out
-    source.snapshot = WeightSnapshot(3, arrays)
+    source.snapshot = snapshot_of(3, arrays)
     inference.refresh()
     assert all((t == 0.25).all() for t in policy.state_dict().values())
-    source.snapshot = WeightSnapshot(2, {name: array + 1 for name, array in arrays.items()})
+    source.snapshot = snapshot_of(2, {name: array + 1 for name, array in arrays.items()})
     inference.refresh()
     assert all((t == 0.25).all() for t in policy.state_dict().values())
-    source.snapshot = WeightSnapshot(4, {"other": np.zeros(1)})
+    source.snapshot = snapshot_of(4, {"other": np.zeros(1)})
     with pytest.raises(ValueError, match="another network"):
         inference.refresh()
 
