@@ -4,6 +4,8 @@
 PYTHON ?= python3.11 python3.12 python3
 EXTRAS := ray,atari,procgen,popgym,minigrid,mujoco,vizdoom,wandb,plot,test
 ARGS ?=
+# Processes that run the tests; what starts a Ray of its own runs in one of them.
+JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -35,7 +37,7 @@ demo: $(STAMP)
 	$(BIN)/python launch.py experiment tmaze --seeds 0 1 2 --out runs/demo $(ARGS)
 
 test: $(STAMP) $(MIRROR)/.installed
-	$(BIN)/python -m pytest -q --durations=15 -rfEs $(ARGS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --durations=15 -rfEs $(ARGS)
 
 mutants: $(STAMP)
 	$(BIN)/python -m tests.mutants.run $(ARGS)

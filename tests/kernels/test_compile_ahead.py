@@ -13,6 +13,7 @@ import pytest
 
 from kernels.trace.triton import choose_tile
 
+pytestmark = pytest.mark.xdist_group("compile_ahead")  # they share what takes long
 HERE = Path(__file__).resolve()
 
 
