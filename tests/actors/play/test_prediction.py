@@ -145,7 +145,9 @@ def test_an_evaluation_measures_the_policys_own_values() -> None:
     assert result.return_error == pytest.approx(np.mean(squares), rel=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{"reward_clipping": "abs_one"}, {"discounting": 1.0}, {"normalise_rewards": True}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"reward_clipping": "abs_one"}, {"discounting": 1.0}, {"normalise_rewards": True}], ids=str
+)
 def test_where_the_return_is_another_or_unknown_there_is_no_error(changes: dict[str, Any]) -> None:
     config = small(**changes)
     result = evaluate(config, Policy(env_spec(config.env), config.policy), seed=7)
