@@ -86,18 +86,18 @@ RATE: dict[str, float] = {
     "rtu": 3e-2,
     "linear_rtu": 3e-2,
     "lru": 1e-2,
-    "block_diagonal": 1e-2,
-    "elstm": 3e-2,
+    "block_diagonal": 3e-2,
+    "elstm": 1e-1,
     "mingru": 3e-2,
-    "indylstm": 3e-2,
-    "rtu_tbptt_5": 3e-2,
+    "indylstm": 1e-1,
+    "rtu_tbptt_5": 1e-2,
     "rtu_tbptt_20": 3e-2,
-    "lru_tbptt_5": 3e-3,
-    "lru_tbptt_20": 3e-2,
+    "lru_tbptt_5": 3e-2,
+    "lru_tbptt_20": 1e-1,
     "gru_tbptt_5": 3e-2,
-    "gru_tbptt_20": 3e-2,
+    "gru_tbptt_20": 1e-1,
 }
-"""The best of RATES of each arm on seed 100 (experiments/results/trace_conditioning_pilot)."""
+"""The best of RATES of each arm, in the mean of PILOT_SEEDS (experiments/results/trace_conditioning_pilot)."""
 
 
 def arm(
