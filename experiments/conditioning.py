@@ -97,7 +97,7 @@ RATE: dict[str, float] = {
     "gru_tbptt_5": 3e-2,
     "gru_tbptt_20": 1e-1,
 }
-"""The best of RATES of each arm, in the mean of PILOT_SEEDS (experiments/results/trace_conditioning_pilot)."""
+"""The best of RATES by the mean of PILOT_SEEDS (experiments/results/trace_conditioning_pilot)."""
 
 
 def arm(
