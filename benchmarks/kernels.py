@@ -95,7 +95,10 @@ def parts(device: str, budget_s: float) -> dict[str, float]:
         update, x = torch.randn(steps, B, 1, 2, N, device=device), case.inputs[0].detach()
 
         def visit(case=case, lam=lam, decay=decay, update=update, x=x):
-            return advance_trace_(case.bank.matrices, case.next_rows(), lam, decay, update, x)
+            precision = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
+            return advance_trace_(
+                case.bank.matrices, case.next_rows(), lam, decay, update, x, precision=precision
+            )
 
         functions[f"trace op, T = {steps}"] = visit
     one = Case(1, B, N, device, torch.float32, BANK_BYTES)

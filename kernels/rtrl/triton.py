@@ -36,7 +36,7 @@ def forward_scan_kernel(
     u,  # [T, B, K, N] projections of the inputs, biases included; replaced by what the cell's step leaves
     k,  # [C, N]
     h_0,  # [B, d, N]
-    reset,  # [T, B] uint8
+    reset,  # [T, B] int32: words are fetched ahead, bytes are not
     h,  # [T, B, d, N] out
     extra,  # [T, B, E, N] out
     T,
@@ -75,7 +75,7 @@ def reverse_scan_kernel(
     k,  # [C, N]
     h,  # [T, B, d, N]
     h_0,  # [B, d, N]
-    reset,  # [T, B] uint8
+    reset,  # [T, B] int32
     vectors,  # [rows, V, d, N]: of the trace; SUFFIX advances its rows in place
     rows,  # [B] int64
     q,  # [T, B, R, K, N] out: the rows times B; R = ADJOINT + d SUFFIX
@@ -173,9 +173,14 @@ def _grid(B: int, N: int) -> tuple[int, int]:
     return -(-N // BLOCK), B
 
 
+def _words(reset: Tensor) -> Tensor:
+    return reset.to(torch.int32, memory_format=torch.contiguous_format)
+
+
 def _precision() -> str:
-    """The trace's products follow torch's setting for float32 matrix products."""
-    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+    """The trace's products: tf32 where torch forms float32 matrix products so, else tf32x3, which is as good
+    as float32 (kernels/trace/README.md) and leaves no matrix unit idle. "ieee" is up to callers of the op."""
+    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
 
 
 def forward(
@@ -192,7 +197,7 @@ def forward(
     step, _ = cell.triton()
     with on_device_of(x):
         forward_scan_kernel[_grid(B, N)](
-            u, k, h_0.contiguous(), reset.contiguous().view(torch.uint8), h, extra, T, B, N,
+            u, k, h_0.contiguous(), _words(reset), h, extra, T, B, N,
             STEP=step, d=cell.d, K=K, C=k.shape[0], E=cell.extra, DERIVATIVES=derivatives,
             BLOCK=BLOCK, STAGES=STAGES, num_warps=WARPS,
         )  # fmt: skip
@@ -226,7 +231,7 @@ def _reverse_scan(
     with on_device_of(h):
         reverse_scan_kernel[_grid(B, N)](
             h if e is None else e.contiguous(), u, extra, k, h, h_0.contiguous(),
-            reset.contiguous().view(torch.uint8), h if vectors is None else vectors, rows, q, arrived,
+            _words(reset), h if vectors is None else vectors, rows, q, arrived,
             gradient, T, B, N,
             PULL=pull, d=d, K=u.shape[2], C=k.shape[0], E=cell.extra, V=V, BIASES=cell.biases is not None,
             ADJOINT=adjoint, SUFFIX=suffix, BOUNDARY=boundary, BLOCK=BLOCK, STAGES=STAGES, num_warps=WARPS,

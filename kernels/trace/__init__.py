@@ -119,21 +119,22 @@ def advance_trace_(
     update: Tensor,
     x: Tensor,
     backend: Backend = "auto",
-    precision: Precision = "ieee",
+    precision: Precision = "tf32x3",
 ) -> Tensor:
     """Returns the boundary terms [K L, N, D] of K weight matrices, and advances their traces in place.
 
     matrices [rows, K, d, N, D'], contiguous, float32 or float64 like the rest, or bfloat16: the bank. D' is D
-    or more: padding, which is left alone. rows [B] int64: the row of each batch column, none twice; checked
-    on the host, so best kept there. lam [B, L, d, N]: adjoint of the state before the chunk, and (L = 2) a
-    turned one. None: no boundary term. decay [B, d, d, N]: the chunk's state Jacobian, d h_T[i] / d h_0[j].
-    update [T, B, d, K, N]: what an input of step t, times the gate's derivative, still moves h_T by. x [T, B,
-    D]: the inputs.
+    or more, best a multiple of 16: the padding is zeros and stays so. rows [B] int64: the row of each batch
+    column, none twice; checked on the host, so best kept there. lam [B, L, d, N]: adjoint of the state before
+    the chunk, and (L = 2) a turned one. None: no boundary term. decay [B, d, d, N]: the chunk's state
+    Jacobian, d h_T[i] / d h_0[j]. update [T, B, d, K, N]: what an input of step t, times the gate's
+    derivative, still moves h_T by. x [T, B, D]: the inputs.
 
         boundary_{k L + l}[n] = sum_b sum_i lam_l[b, i, n] S_k[b, i, n]
         S_k[b, i, n]   <- sum_j decay[b, i, j, n] S_k[b, j, n] + sum_t update[t, b, i, k, n] x[t, b]
 
-    precision, of backend "triton" only: how its float32 products are formed, "ieee", "tf32x3" or "tf32".
+    precision, of backend "triton" only: how its float32 products are formed: "tf32x3" on the matrix units, as
+    good as float32; "tf32", off by 8e-4; "ieee", by multiply-adds, without the matrix units.
     Where lam_0 and decay are 0, after a reset at the first step, a trace is erased even if it is not finite.
     Deterministic. Not differentiable. Raises ValueError, naming the argument, before anything is written.
     """

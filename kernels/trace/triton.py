@@ -23,23 +23,22 @@ def select_product(factor, value):
 
 @triton.jit
 def advance_trace_kernel(
-    matrices,  # [rows, K, d, N, PADDED], advanced in place
+    matrices,  # [rows, K, d, N, D], advanced in place
     rows,  # [B] int64
     lam,  # [B, L, d, N]
     decay,  # [B, d, d, N], by its stride over B
     update,  # [T, B, d, K, N], by its strides
     x,  # [T, B, D]
-    boundary,  # [SPLITS, K, L, N, D]: one partial sum for each share of the batch
+    boundary,  # [SHARES, K, L, N, D]: one partial sum for each share of the batch
     T,
     B,
     N,
-    D,
-    PADDED,
+    D,  # padding included: a multiple of 16, or loads and stores are of 4 bytes
+    columns,  # of the batch, in one share
     decay_b,
     update_t,
     update_b,
     update_i,
-    COLUMNS: tl.constexpr,  # batch columns of one share
     K: tl.constexpr,
     L: tl.constexpr,  # contractions of one stored matrix; 0: the advance alone
     STATE: tl.constexpr,  # d
@@ -53,52 +52,26 @@ def advance_trace_kernel(
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     i = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)
     k = tl.program_id(2) % K
-    split = tl.program_id(2) // K
+    share = tl.program_id(2) // K
     in_n, in_d = n < N, i < D
-    tile = n[:, None] * PADDED + i[None, :]
+    tile = n[:, None] * D + i[None, :]
     in_tile = in_n[:, None] & in_d[None, :]
 
     zero = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     sum_0, sum_1 = zero, zero
-    for b in range(split * COLUMNS, min(split * COLUMNS + COLUMNS, B)):
-        at = matrices + (tl.load(rows + b) * K + k) * (STATE * N * PADDED) + tile
-        a = tl.load(decay + b * decay_b + n, mask=in_n, other=0.0)
-        lam_b = lam + b * (L * STATE * N) + n
-        if STATE == 1:
-            # A trace that a reset erases is not read: 0 * inf is NaN. One select on what was read takes 12
-            # registers more, and then one program fits a multiprocessor where two did.
-            needed = a != 0
-            if L >= 1:
-                first = tl.load(lam_b, mask=in_n, other=0.0)
-                needed = needed | (first != 0)
-            re = tl.load(at, mask=in_tile & needed[:, None], other=0.0).to(tl.float32)
-            if L >= 1:
-                sum_0 += first[:, None] * re  # pyright: ignore
-            if L == 2:
-                sum_1 += select_product(tl.load(lam_b + N, mask=in_n, other=0.0)[:, None], re)
-            new = a[:, None] * re
-        else:
-            at_im = at + N * PADDED
-            re = tl.load(at, mask=in_tile, other=0.0).to(tl.float32)
-            im = tl.load(at_im, mask=in_tile, other=0.0).to(tl.float32)
-            a_01 = tl.load(decay + b * decay_b + N + n, mask=in_n, other=0.0)
-            a_10 = tl.load(decay + b * decay_b + 2 * N + n, mask=in_n, other=0.0)
-            a_11 = tl.load(decay + b * decay_b + 3 * N + n, mask=in_n, other=0.0)
-            if L >= 1:
-                sum_0 += select_product(tl.load(lam_b, mask=in_n, other=0.0)[:, None], re)
-                sum_0 += select_product(tl.load(lam_b + N, mask=in_n, other=0.0)[:, None], im)
-            if L == 2:
-                sum_1 += select_product(tl.load(lam_b + 2 * N, mask=in_n, other=0.0)[:, None], re)
-                sum_1 += select_product(tl.load(lam_b + 3 * N, mask=in_n, other=0.0)[:, None], im)
-            new_im = select_product(a_10[:, None], re) + select_product(a_11[:, None], im)
-            new = select_product(a[:, None], re) + select_product(a_01[:, None], im)
-
+    for b in range(share * columns, min(share * columns + columns, B)):
+        # The trace is asked for first and used last: it is on its way while the products are formed.
+        at = matrices + (tl.load(rows + b) * K + k) * (STATE * N * D) + tile
+        re = tl.load(at, mask=in_tile, other=0.0)
+        if STATE == 2:
+            im = tl.load(at + N * D, mask=in_tile, other=0.0)
+        new, new_im = zero, zero
         p = update + b * update_b + k * N
         if ONE_STEP:
             x_t = tl.load(x + b * D + i, mask=in_d, other=0.0)
             new += tl.load(p + n, mask=in_n, other=0.0)[:, None] * x_t[None, :]
             if STATE == 2:
-                new_im += tl.load(p + update_i + n, mask=in_n, other=0.0)[:, None] * x_t[None, :]  # pyright: ignore
+                new_im += tl.load(p + update_i + n, mask=in_n, other=0.0)[:, None] * x_t[None, :]
         else:
             for start in range(0, T, BLOCK_T):
                 t = start + tl.arange(0, BLOCK_T)
@@ -110,12 +83,40 @@ def advance_trace_kernel(
                 new = tl.dot(tl.load(at_p, mask=in_p, other=0.0), x_t, new, input_precision=PRECISION)
                 if STATE == 2:
                     p_im = tl.load(at_p + update_i, mask=in_p, other=0.0)
-                    new_im = tl.dot(p_im, x_t, new_im, input_precision=PRECISION)  # pyright: ignore
-        tl.store(at, new.to(matrices.dtype.element_ty), mask=in_tile)
-        if STATE == 2:
-            tl.store(at_im, new_im.to(matrices.dtype.element_ty), mask=in_tile)  # pyright: ignore
+                    new_im = tl.dot(p_im, x_t, new_im, input_precision=PRECISION)
 
-    at_sum = boundary + (split * K + k) * (L * N * D) + n[:, None] * D + i[None, :]
+        re = re.to(tl.float32)
+        at_a, at_lam = decay + b * decay_b + n, lam + b * (L * STATE * N) + n
+        a = tl.load(at_a, mask=in_n, other=0.0)
+        if STATE == 1:
+            # A trace that a reset erases counts as 0, since 0 * inf is NaN. One select serves both uses: two
+            # take ten registers more.
+            needed = a != 0
+            if L >= 1:
+                first = tl.load(at_lam, mask=in_n, other=0.0)
+                needed = needed | (first != 0)
+            re = tl.where(needed[:, None], re, 0.0)
+            new += a[:, None] * re
+            if L >= 1:
+                sum_0 += first[:, None] * re  # pyright: ignore
+            if L == 2:
+                sum_1 += select_product(tl.load(at_lam + N, mask=in_n, other=0.0)[:, None], re)
+        else:
+            im = im.to(tl.float32)  # pyright: ignore
+            new += select_product(a[:, None], re)
+            new += select_product(tl.load(at_a + N, mask=in_n, other=0.0)[:, None], im)
+            new_im += select_product(tl.load(at_a + 2 * N, mask=in_n, other=0.0)[:, None], re)
+            new_im += select_product(tl.load(at_a + 3 * N, mask=in_n, other=0.0)[:, None], im)
+            if L >= 1:
+                sum_0 += select_product(tl.load(at_lam, mask=in_n, other=0.0)[:, None], re)
+                sum_0 += select_product(tl.load(at_lam + N, mask=in_n, other=0.0)[:, None], im)
+            if L == 2:
+                sum_1 += select_product(tl.load(at_lam + 2 * N, mask=in_n, other=0.0)[:, None], re)
+                sum_1 += select_product(tl.load(at_lam + 3 * N, mask=in_n, other=0.0)[:, None], im)
+            tl.store(at + N * D, new_im.to(matrices.dtype.element_ty), mask=in_tile)
+        tl.store(at, new.to(matrices.dtype.element_ty), mask=in_tile)
+
+    at_sum = boundary + (share * K + k) * (L * N * D) + tile
     if L >= 1:
         tl.store(at_sum, sum_0, mask=in_tile)
     if L == 2:
@@ -123,30 +124,34 @@ def advance_trace_kernel(
 
 
 class Tile(NamedTuple):
-    """How the work is cut: block sizes, columns of one share of the batch, warps, pipeline stages."""
+    """How a visit is cut: block sizes, warps, pipeline stages of the loop over T."""
 
     n: int = 64
     d: int = 32
     t: int = 16
-    columns: int = 8
     warps: int = 8
     stages: int = 3
 
 
-def choose_tile(state: int, precision: str, half: bool = False, even: bool = True) -> Tile:
-    """The tile for `state` numbers a unit. Chosen from ahead-of-time builds for sm_80 and sm_90, not timings.
-
-    half: the trace is in bfloat16; even: N is a multiple of 16, so that loads of 16 bytes are known to fit.
-
-    The default takes 128 registers at tf32, so that two programs of 8 warps fit one multiprocessor. Wider
-    tiles would read the low-rank factors less often, but fill the registers alone, or spill; "ieee", whose
-    products are plain multiply-adds, spills at the default tile, and so does a third stage on sm_80 where
-    just one of `half` and not `even` holds. With two numbers a unit there is room."""
-    if state == 2:
-        return Tile()
+def choose_tile(state: int, turns: int, precision: str) -> Tile:
+    """The tile for `state` numbers a unit and `turns` boundary terms of one matrix. Chosen from ahead-of-time
+    builds for sm_80 and sm_90 (README.md), not from timings."""
     if precision == "ieee":
         return Tile(n=32, warps=4, stages=2)
-    return Tile(stages=3 if half != even else 2)
+    if precision == "tf32" and state == 1 and turns <= 1:
+        return Tile(d=64)
+    return Tile()
+
+
+MIN_COLUMNS, PROGRAMS = 4, 640
+"""A launch has about so many programs, some turns for each multiprocessor, unless columns run short: each
+share of the batch leaves a partial sum as large as the weights."""
+
+
+def choose_columns(B: int, tiles: int) -> int:
+    """Batch columns of one share, where a column has `tiles` tiles."""
+    shares = min(-(-B // MIN_COLUMNS), -(-PROGRAMS // tiles))
+    return -(-B // shares)
 
 
 INTERPRETED = isinstance(advance_trace_kernel, InterpretedFunction)
@@ -165,13 +170,13 @@ def advance_trace_triton(
     decay: Tensor,
     update: Tensor,
     x: Tensor,
-    precision: str = "ieee",
+    precision: str = "tf32x3",
     tile: Tile | None = None,
 ) -> Tensor:
     """Same arguments as `kernels.trace.advance_trace_`; without lam the advance alone, and no term."""
     T, B, D = x.shape
     _, K, d, N, padded = matrices.shape
-    for name, size in (("update", update.stride(0) * T), ("x", x.numel())):
+    for name, size in (("update", update.stride(0) * T), ("x", T * B * padded)):
         if size >= 2**31:
             raise ValueError(f"{name} has {size} elements, and the kernel counts to 2**31: cut the batch")
     # In a step's slice the last dimensions are read as contiguous.
@@ -179,17 +184,20 @@ def advance_trace_triton(
         decay = decay.contiguous()
     if update.stride()[3:] != (N, 1):
         update = update.contiguous()
-    tile = tile or choose_tile(d, precision, matrices.dtype == torch.bfloat16, N % 16 == 0)
-    shares = triton.cdiv(B, tile.columns)
+    if padded > D:  # rows of the trace's width: loads of 16 bytes, and nothing comes into its padding
+        x = torch.nn.functional.pad(x, (0, padded - D))
     L = 0 if lam is None else lam.shape[1]
-    partial = x.new_empty(shares if L else 0, K * L, N, D)
+    tile = tile or choose_tile(d, L, precision)
+    grid = -(-padded // tile.d), -(-N // tile.n)
+    columns = choose_columns(B, grid[0] * grid[1] * K)
+    shares = -(-B // columns)
+    partial = x.new_empty(shares if L else 0, K * L, N, padded)
     lam = decay if lam is None else lam.contiguous()
-    grid = (triton.cdiv(D, tile.d), triton.cdiv(N, tile.n), K * shares)
     with on_device_of(x):
-        advance_trace_kernel[grid](
-            matrices, rows, lam, decay, update, x.contiguous(), partial, T, B, N, D, padded,
+        advance_trace_kernel[(*grid, K * shares)](
+            matrices, rows, lam, decay, update, x.contiguous(), partial, T, B, N, padded, columns,
             decay.stride(0), update.stride(0), update.stride(1), update.stride(2),
-            COLUMNS=tile.columns, K=K, L=L, STATE=d, BLOCK_N=tile.n, BLOCK_D=tile.d, BLOCK_T=tile.t,
-            ONE_STEP=T == 1, PRECISION=precision, num_warps=tile.warps, num_stages=tile.stages,
+            K=K, L=L, STATE=d, BLOCK_N=tile.n, BLOCK_D=tile.d, BLOCK_T=tile.t, ONE_STEP=T == 1,
+            PRECISION=precision, num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
-    return partial.sum(0) if L else x.new_empty(0)
+    return partial[..., :D].sum(0) if L else x.new_empty(0)

@@ -33,7 +33,7 @@ def vtrace_kernel(
     discounts,
     values,
     next_values,
-    continues,  # uint8; all inputs [T, B]
+    continues,  # int32, which is fetched ahead as a byte is not; all inputs [T, B]
     vs,
     pg_advantages,  # [T, B]
     clip_rho,
@@ -84,10 +84,11 @@ def vtrace_triton(
     T, B = values.shape
     vs, pg_advantages = values.new_empty(T, B), values.new_empty(T, B)
     clips = [NO_CLIP if clip is None else float(clip) for clip in (clip_rho, clip_c, clip_pg_rho)]
-    inputs = [v.contiguous() for v in (log_rhos, rewards, discounts, values, next_values, continues)]
+    inputs = [v.contiguous() for v in (log_rhos, rewards, discounts, values, next_values)]
+    inputs.append(continues.to(torch.int32, memory_format=torch.contiguous_format))
     with on_device_of(values):
         vtrace_kernel[(-(-B // BLOCK),)](
-            *inputs[:5], inputs[5].view(torch.uint8), vs, pg_advantages, *clips, float(lambda_), T, B,
+            *inputs, vs, pg_advantages, *clips, float(lambda_), T, B,
             BLOCK=BLOCK, STAGES=STAGES, num_warps=1,
         )  # fmt: skip
     return vs, pg_advantages

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kernels.elstm import BankedTrace, ELSTMTrace, elstm
 from kernels.vtrace import vtrace
+from tests.kernels.precision import advance_error
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 GRADIENTS = ("x", "W_z", "W_f", "w_z", "w_f", "b_z", "b_f", "c_0")
@@ -59,9 +60,11 @@ def test_is_at_most_twice_as_far_from_float64_as_the_reference(make_problem, poi
     plain = solve(problem.to(torch.float32), "reference", "tbptt" if credit == "tbptt" else "gathered")
     ours = solve(problem.to(torch.float32, DEVICE), "triton", credit)
     assert ours.keys() == truth.keys()
+    on_matrix_units = DEVICE == "cuda" and credit != "tbptt"  # the trace's products, by tf32x3
+    room = ROUNDING + (2 * advance_error(T, "tf32x3") if on_matrix_units else 0.0)
     for name in truth:
         assert ours[name].dtype == torch.float32
-        assert error(ours[name], truth[name]) <= 2 * error(plain[name], truth[name]) + ROUNDING, name
+        assert error(ours[name], truth[name]) <= 2 * error(plain[name], truth[name]) + room, name
 
 
 def test_each_gate_is_precise_where_it_is_small_and_where_it_saturates():
