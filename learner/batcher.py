@@ -94,6 +94,8 @@ class Batcher:
         self._width: dict[int, int] = {}
         """Streams of each actor that was heard of."""
         self._staging: dict[str, Tensor] = {}
+        self._copying: Stopwatch | None = None
+        """Of the last batch, from there."""
         self._stacked: Tensor | None = None
 
     def __len__(self) -> int:
@@ -155,6 +157,8 @@ class Batcher:
         return self._stack(chosen, 1e3 * sum(ages) / self._batch_size)
 
     def _stack(self, rollouts: list[Rollout], wait_ms: float) -> Batch:
+        if self._copying is not None:
+            self._copying.wait()
         previous = [np.concatenate([r.previous_action[None], r.action]) for r in rollouts]
         labels = iter([label for label, _ in observation_parts(rollouts[0].observation)])
         observation = map_observation(
@@ -179,7 +183,7 @@ class Batcher:
             self._join(f"initial_state/{i}", [r.initial_state[i] for r in rollouts], axis=0)
             for i in range(len(rollouts[0].initial_state))
         ]
-        copying = Stopwatch(self._device)  # all is joined: from here on it only travels
+        copying = self._copying = Stopwatch(self._device)  # all is joined: from here on it only travels
         seen = map_observation(self._to_device, observation)
         if "game_over" in columns:
             seen = self._stacked = stack_frames(

@@ -4,6 +4,10 @@
           --backward--> gradient --global-norm clip--> RMSprop or Adam (rate falls linearly to 0 over
           total_steps)
 
+Nothing here waits for a GPU: `launch` gives it an update's work, `read` takes the numbers of an earlier one.
+Whether a step was finite is decided on the device. One that was not moves nothing but the traces, nor does
+any after it, until `read` comes to it and raises; and what traces hold then goes into no checkpoint.
+
 With credit = "rtrl" the core's gradient is exact real-time recurrent learning for weights frozen
 within the unroll. The traces carried between unrolls were accumulated under the weights of earlier
 updates (and the recurrent state under the actors' weights): they are stale by that much.
@@ -11,7 +15,8 @@ updates (and the recurrent state under the actors' weights): they are stale by t
 
 from __future__ import annotations
 
-import math
+from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,16 +27,19 @@ from actors.policy import Policy
 from actors.rollout import map_observation
 from configs.schema import Config, ConfigError
 from learner.batcher import Batch
+from learner.kept import Kept
 from learner.memory import naming_sizes
-from learner.objectives import OBJECTIVES, Loss
+from learner.objectives import OBJECTIVES
 from learner.optimizer import PolicyOptimizer
 from learner.records.timing import Stopwatch
+from learner.report import Report
 from learner.rewards import RewardNormaliser
 from learner.rtrl.rtrl import Rtrl
 
 
 class LearnerError(RuntimeError):
-    """Training cannot go on: the loss or the gradient is not finite. That step moved no weight."""
+    """Training cannot go on: the loss or the gradient is not finite. That step moved no weight, nor did any
+    after it."""
 
 
 class Learner:
@@ -53,90 +61,112 @@ class Learner:
         """Agent steps learned from, T * B an update."""
         self.optimizer = PolicyOptimizer(self.policy, config)
         self._moving = False
+        self._sound = torch.ones((), dtype=torch.bool, device=device)
+        """Every step so far was finite."""
+        self._reports: deque[Report] = deque()
 
     @property
     def learning_rate(self) -> float:
         """At this step: falls linearly from the configured rate to 0 at total_steps."""
         return self.config.learning_rate * max(0.0, 1.0 - self.global_step / self.config.total_steps)
 
-    def update(self, batch: Batch) -> dict[str, float]:
-        """One batch, by the gradient steps of the objective. Returns the metrics of `learner.records.metrics`
-        that it can tell: means over these steps.
+    @property
+    def unread(self) -> int:
+        """Updates that were launched and not read."""
+        return len(self._reports)
 
-        Raises LearnerError, before that step moves any weight, where a loss or its gradient is not finite.
-        """
-        watch = Stopwatch(self.device)
+    def update(self, batch: Batch) -> dict[str, float]:
+        """One batch, launched and read."""
+        self.launch(batch)
+        return self.read()
+
+    def launch(self, batch: Batch) -> None:
+        """Learns from one batch, by the gradient steps of the objective. Counts it as learned from; `read`
+        tells what became of it."""
+        watch, report = Stopwatch(self.device), Report(self.updates, self.global_step)
+        statistics = Kept(self._statistics())
         if self.rewards is not None:
             batch = self.rewards(batch)
         learning_rate = self.learning_rate
-        told: list[Tensor] = []
-        names: tuple[str, ...] = ()
-        metrics: dict[str, float] = {}
         for loss in self.objective.losses(batch, self.updates, watch):
             self.optimizer.zero_grad()
             loss.total.backward()
             grad_norm = torch.nn.utils.get_total_norm(self._gradients())
             watch.lap("backward")
-            self._require_finite(loss, grad_norm)
-            metrics |= loss.finish()
+            self._sound = self._sound & loss.total.detach().isfinite() & grad_norm.isfinite()
+            report.add_loss(loss, grad_norm)
+            report.add(loss.finish())
             self._moving = True
             torch.nn.utils.clip_grads_with_norm_(
                 self.policy.parameters(), self.config.grad_norm_clipping, grad_norm
             )
-            self.optimizer.step(learning_rate)
+            self.optimizer.step(learning_rate, self._sound)
             watch.lap("optimizer")
-            names = (*loss.metrics, "losses/grad_norm")
-            told.append(torch.stack([*loss.metrics.values(), grad_norm]))
-        metrics |= self._observe(batch)
+        report.add(self._observe(batch))
+        statistics.restore_unless(self._sound)
         watch.lap("optimizer")
         lag = self.updates - batch.policy_version_min
         self.updates += 1
         self.global_step += batch.num_steps
         self._moving = False
-        means = torch.stack(told).mean(0).tolist()  # one transfer from the device
-        return {
-            **dict(zip(names, means, strict=True)),
-            **metrics,
-            **watch.metrics(),
-            "lag/policy_version_mean": float(lag.mean()),
-            "lag/policy_version_max": float(lag.max()),
-            "charts/learning_rate": learning_rate,
-            "charts/updates": self.updates,
-        }
+        report.add(
+            {
+                "lag/policy_version_mean": float(lag.mean()),
+                "lag/policy_version_max": float(lag.max()),
+                "charts/learning_rate": learning_rate,
+                "charts/updates": self.updates,
+            }
+        )
+        report.send(watch)
+        self._reports.append(report)
 
-    def _observe(self, batch: Batch) -> dict[str, float]:
+    def read(self) -> dict[str, float]:
+        """The metrics of `learner.records.metrics` that the oldest unread update can tell, means over its
+        gradient steps. Waits until it is done.
+
+        Raises LearnerError where a loss or its gradient was not finite. The updates launched since moved
+        nothing either, and the counters go back to before that update.
+        """
+        report = self._reports.popleft()
+        metrics, broken = report.read()
+        if broken is None:
+            return metrics
+        self._reports.clear()
+        self.updates, self.global_step = report.updates, report.global_step
+        self._moving = broken > 0  # the steps before it in its batch stand
+        self._sound = torch.ones_like(self._sound)
+        raise LearnerError(report.error(broken))
+
+    def _statistics(self) -> list[Tensor]:
+        """What a batch moves beside the weights."""
+        moments = [] if self.policy.normaliser is None else list(self.policy.normaliser.moments.buffers())
+        return moments + ([] if self.rewards is None else self.rewards.tensors())
+
+    def _observe(self, batch: Batch) -> Mapping[str, Tensor]:
         """Takes the batch's observations into the policy's statistics, x_T not: it is the next x_0. The final
         one of an episode counts: it is seen like any other, and values bootstrap from it."""
-        told: dict[str, float] = {}
+        told: dict[str, Tensor] = {}
         if (normaliser := self.policy.normaliser) is not None:
             seen = map_observation(lambda part: part[:-1], batch.observation)
-            told["normalise/observations_clipped"] = float(normaliser.take(seen))
+            told["normalise/observations_clipped"] = normaliser.take(seen)
         if batch.reward_deviation is not None:
-            told["normalise/return_deviation"] = float(batch.reward_deviation)
+            told["normalise/return_deviation"] = batch.reward_deviation
         return told
 
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self.policy.parameters() if p.grad is not None]
 
-    def _require_finite(self, loss: Loss, grad_norm: Tensor) -> None:
-        total, norm = loss.total.item(), grad_norm.item()
-        if not (math.isfinite(total) and math.isfinite(norm)):
-            parts = (f"{name.partition('/')[2]} {float(value)}" for name, value in loss.metrics.items())
-            raise LearnerError(
-                f"update {self.updates} at step {self.global_step}: loss {total}, gradient norm {norm} "
-                f"({', '.join(parts)}); lower learning_rate or grad_norm_clipping, and check the env's "
-                "rewards and observations"
-            )
-
     # --- checkpoints ---------------------------------------------------------------------------
 
     def is_sound(self) -> bool:
-        """Whether the weights are those of a whole update, and finite: worth a checkpoint after an error."""
+        """Whether the weights are those of a whole update, and finite: worth a checkpoint after an error.
+        Once every update was read."""
         weights = (tensor.cpu() for tensor in self.policy.state_dict().values())
         return not self._moving and all(bool(weight.isfinite().all()) for weight in weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nested tensors and plain numbers; no pickled objects."""
+        """Nested tensors and plain numbers; no pickled objects. Every update must have been read."""
+        assert not self._reports, "an update that is not finite would be saved"
         return {
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),

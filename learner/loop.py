@@ -14,6 +14,7 @@ be written down go into the checkpoint whole, with the rollouts that wait here f
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from learner.records.best import BestCheckpoint
 from learner.records.evaluations import Evaluations, Evaluator
 from learner.records.metrics import Metrics
 from learner.records.sinks import Sink
+from learner.records.timing import Stopwatch
 from learner.run_state import RunState
 
 
@@ -108,6 +110,8 @@ class TrainLoop:
         self._batcher = Batcher(config, learner.device)
         self._state = RunState(config, learner, source, self._batcher, publisher, self._metrics, checkpoints)
         self._checkpoint_errors = 0
+        self._copying: deque[Stopwatch] = deque()
+        """Of the updates that were launched and not read."""
         self._seconds: dict[str, float] = {}
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -149,6 +153,7 @@ class TrainLoop:
             if now - last_save >= self.config.checkpoint.interval_s:
                 self._save_or_count()
                 last_save = now
+        self._read(0)
         self._state.save()  # before all that may take long or fail
         if self._evaluations is not None and self._must_end() is None:
             self._publisher.publish(self.learner.policy, self.learner.updates)
@@ -162,13 +167,15 @@ class TrainLoop:
         return reason
 
     def _update(self) -> bool:
-        """One update, its publication and its metrics; False where the run is to end instead."""
+        """One update and its publication, and the metrics of the one before; False where the run is to end
+        instead."""
         batch = self._next_batch()
         if batch is None:
             return False
         with self._naming_sizes():
-            self._metrics.add_many(self.learner.update(batch))
-        self._seconds["transfer"] = self._seconds.get("transfer", 0.0) + 1e-3 * batch.copying.milliseconds()
+            self.learner.launch(batch)
+        self._copying.append(batch.copying)
+        self._read(1)  # those of this one while a GPU is at work on the next
         self._metrics.add("queue/wait_ms", batch.wait_ms)
         for episode in batch.episodes:
             self._metrics.episode(episode)
@@ -176,6 +183,14 @@ class TrainLoop:
             with self._timed("publish"):
                 self._publisher.publish(self.learner.policy, self.learner.updates)
         return True
+
+    def _read(self, but: int) -> None:
+        """The metrics of all updates but the last `but`. Raises LearnerError for one that is not finite."""
+        while self.learner.unread > but:
+            with self._naming_sizes():
+                self._metrics.add_many(self.learner.read())
+            transfer = 1e-3 * self._copying.popleft().milliseconds()
+            self._seconds["transfer"] = self._seconds.get("transfer", 0.0) + transfer
 
     def _finished(self) -> str | None:
         if self.learner.global_step >= self.config.total_steps:
@@ -215,6 +230,7 @@ class TrainLoop:
         self._seconds[part] = self._seconds.get(part, 0.0) + time.perf_counter() - start
 
     def _log(self, steps: int, seconds: float) -> None:
+        self._read(0)
         sps, updates = steps / max(seconds, 1e-9), max(steps / self.config.steps_per_update, 1.0)
         self._metrics.add_many(
             {f"perf/time_{part}_ms": 1e3 * spent / updates for part, spent in self._seconds.items()}
@@ -241,6 +257,7 @@ class TrainLoop:
 
     def _save_or_count(self) -> None:
         """A disk that is full for a while does not end the run: the failure is told, counted, retried."""
+        self._read(0)
         try:
             self._state.save()
         except checkpoint.CheckpointError as error:
@@ -253,6 +270,11 @@ class TrainLoop:
         Without streams, which are somewhere in the middle of a batch that was not learned from.
         """
         learner = self.learner
+        try:
+            while learner.unread:
+                learner.read()
+        except Exception as error:
+            print(f"and before that: {error}", flush=True)
         if self._state.saved_updates == learner.updates:
             return
         try:

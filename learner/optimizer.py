@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from actors.policy import Policy
 from configs.schema import Config
+from learner.kept import Kept
 
 
 class PolicyOptimizer:
@@ -21,11 +23,39 @@ class PolicyOptimizer:
         groups = [{"params": rest}, {"params": encoder}]
         self._optimizer = _make(groups, config)
 
-    def step(self, learning_rate: float) -> None:
-        """One step along the gradients in `.grad`; weights without one (frozen) stay."""
+    def step(self, learning_rate: float, sound: Tensor) -> None:
+        """One step along the gradients in `.grad`; weights without one (frozen) stay.
+
+        sound [] bool, on the weights' device: where it is False nothing moves, neither weights nor moments. A
+        GPU is not asked for it.
+        """
         for group, scale in zip(self._optimizer.param_groups, self._scales, strict=True):
             group["lr"] = scale * learning_rate
+        if isinstance(self._optimizer, torch.optim.Adam):  # as for gradient scaling, within the kernel
+            self._optimizer.found_inf = (~sound).float()  # type: ignore[attr-defined]
+            self._optimizer.step()
+        elif sound.device.type == "cpu":  # nobody waits, and selecting would cost as much as the step
+            if sound:
+                self._optimizer.step()
+        else:
+            self._step_and_select(sound)
+
+    def _step_and_select(self, sound: Tensor) -> None:
+        """For an optimiser that cannot drop a step by itself."""
+        known = self._moved(sound.device)
+        kept = Kept(known.values())
         self._optimizer.step()
+        new = {key: tensor for key, tensor in self._moved(sound.device).items() if key not in known}
+        for tensor in new.values():  # moments begin at 0, with their weight's first step
+            torch.where(sound, tensor, torch.zeros_like(tensor), out=tensor)
+        kept.restore_unless(sound)
+
+    def _moved(self, device: torch.device) -> dict[int, Tensor]:
+        """What a step moves, by identity; not the count of steps on the host, which RMSprop does not read."""
+        weights = [weight for group in self._optimizer.param_groups for weight in group["params"]]
+        moments = [value for state in self._optimizer.state.values() for value in state.values()]
+        tensors = (tensor for tensor in (*weights, *moments) if isinstance(tensor, Tensor))
+        return {id(tensor): tensor for tensor in tensors if tensor.device == device}
 
     def zero_grad(self) -> None:
         self._optimizer.zero_grad(set_to_none=True)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from actors.weights import Place, WeightSnapshot, WeightSource
+from learner.to_host import ToHost
 
 PUBLISH_TIMEOUT_S = 10.0
 PUBLISH_ATTEMPTS = 3
@@ -26,11 +27,8 @@ class PublishError(RuntimeError):
 
 
 class HostCopy:
-    """The policy's parameters of this moment on their way to host memory.
-
-    From a GPU they travel, pinned, behind what its stream has been given so far; nobody waits for them until
-    `snapshot`.
-    """
+    """The policy's parameters of this moment on their way to host memory. Nobody waits for them until
+    `snapshot`."""
 
     def __init__(self, policy: nn.Module, version: int) -> None:
         self._version = version
@@ -42,30 +40,17 @@ class HostCopy:
             self._places[name] = Place(dtype, sizes.get(dtype, 0), tuple(tensor.shape))
             sizes[dtype] = sizes.get(dtype, 0) + tensor.numel()
             alike.setdefault(dtype, []).append(tensor.detach().flatten())
-        self._flat = {dtype: _to_host(torch.cat(parts)) for dtype, parts in alike.items()}
-        self._arrived: torch.cuda.Event | None = None
-        devices = {tensor.device for parts in alike.values() for tensor in parts if tensor.is_cuda}
-        for device in devices:  # one: a policy is on one device
-            self._arrived = torch.cuda.Event()
-            self._arrived.record(torch.cuda.current_stream(device))
+        self._dtypes = list(alike)
+        self._copies = ToHost([torch.cat(parts) for parts in alike.values()])
 
     @property
     def arrived(self) -> bool:
-        return self._arrived is None or self._arrived.query()
+        return self._copies.arrived
 
     def snapshot(self) -> WeightSnapshot:
         """Waits for the copy."""
-        if self._arrived is not None:
-            self._arrived.synchronize()
-        flat = {dtype: tensor.numpy() for dtype, tensor in self._flat.items()}
-        return WeightSnapshot(self._version, flat, self._places)
-
-
-def _to_host(tensor: Tensor) -> Tensor:
-    """`tensor`, a fresh one, itself where it is on the CPU."""
-    if not tensor.is_cuda:
-        return tensor
-    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+        arrays = (tensor.numpy() for tensor in self._copies.wait())
+        return WeightSnapshot(self._version, dict(zip(self._dtypes, arrays, strict=True)), self._places)
 
 
 class Publisher(Protocol):

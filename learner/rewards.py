@@ -38,6 +38,10 @@ class RewardNormaliser:
         """[] what rewards are divided by."""
         return (self._moments.variance[0] + _EPSILON).sqrt()
 
+    def tensors(self) -> list[Tensor]:
+        """What a batch moves."""
+        return [*self._moments.buffers(), self._sums]
+
     def __call__(self, batch: Batch) -> Batch:
         """The batch is taken in; returns it with its `reward_deviation`."""
         rows: list[int] = []
@@ -48,8 +52,9 @@ class RewardNormaliser:
                 goes_on.append(self._next.get(stream) == (piece.incarnation, piece.sequence_number))
                 self._next[stream] = (piece.incarnation, piece.sequence_number + 1)
         device = self._sums.device
-        at = torch.tensor(rows, device=device)
-        first = torch.where(torch.tensor(goes_on, device=device), self._sums[at], 0.0)
+        at = torch.tensor(rows).to(device, non_blocking=True)
+        known = torch.tensor(goes_on).to(device, non_blocking=True)
+        first = torch.where(known, self._sums[at], 0.0)
         sums = discounted_sums(batch.reward[1:], batch.reset[1:], first, self._discounting)
         self._sums[at] = sums[-1].to(self._sums.dtype)
         self._moments.take(sums.reshape(-1, 1), ~batch.reset[1:].reshape(-1))

@@ -100,14 +100,14 @@ class ObservationNormaliser(nn.Module):
     def take(self, observation: Any) -> Tensor:
         """Takes [T, B, ...] observations into the statistics. Returns the share of their measured numbers
         that these statistics, as they were before, clip."""
-        clipped, numbers = torch.zeros((), dtype=torch.float64), 0.0
+        clipped, numbers = torch.zeros((), dtype=torch.float64, device=next(self.buffers()).device), 0.0
         for label, part in observation_parts(observation):
             name = label.partition(".")[2]
             if name in self._places:
                 flat = part.flatten(0, 1)
                 beyond = self._normalised(name, flat).abs() >= BOUND
                 measured = self._measured(name)
-                clipped = clipped.to(part.device) + (beyond.flatten(1) & measured).sum()
+                clipped = clipped + (beyond.flatten(1) & measured).sum()
                 numbers += len(flat) * measured.sum()
                 self._of(name).take(flat.flatten(1))
         return clipped / numbers

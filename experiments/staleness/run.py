@@ -189,7 +189,7 @@ def measure(base: Config, start: dict[str, Any], learning_rate: float, updates: 
                     "distance": float(distance[live].mean()),
                     "distance_max": float(distance[live].max()),
                     "gradient_cosine": metrics["rtrl/staleness_cos"],
-                    "boundary_cosine": cosine(carried, fresh),
+                    "boundary_cosine": float(cosine(carried, fresh)),
                     "boundary_weight": math.sqrt(_squares(carried) * _squares(fresh)),
                     "boundary_share": metrics["rtrl/boundary_grad_frac"],
                     "weight_step": float((after - before).norm() / before.norm()),

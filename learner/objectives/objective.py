@@ -12,7 +12,7 @@ from learner.batcher import Batch
 from learner.records.timing import Stopwatch
 
 
-def _nothing() -> dict[str, float]:
+def _nothing() -> dict[str, float | Tensor]:
     return {}
 
 
@@ -25,8 +25,9 @@ class Loss:
     metrics: Mapping[str, Tensor]
     """Scalars on the device by metric name, the same names in all losses of a run; the learner reports their
     means over the losses of the batch."""
-    finish: Callable[[], dict[str, float]] = _nothing
-    """Called after backward and before the optimiser's step; returns metrics that only some losses have."""
+    finish: Callable[[], Mapping[str, float | Tensor]] = _nothing
+    """Called after backward and before the optimiser's step; returns metrics that only some losses have:
+    numbers, or scalars on the device."""
 
 
 class Objective(Protocol):

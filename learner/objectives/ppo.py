@@ -175,7 +175,7 @@ class Ppo:
         """Every sub-chunk once, shuffled: indices [M]."""
         T, B = batch.reset[:-1].shape
         order = torch.randperm(T // self._length * B, generator=self._generator)
-        return iter(order.to(batch.reset.device).view(self._config.ppo.minibatches, -1))
+        return iter(order.to(batch.reset.device, non_blocking=True).view(self._config.ppo.minibatches, -1))
 
     def _loss(
         self, batch: Batch, sample: Sample, chunks: Tensor, state: State, traces: list[Trace] | None
@@ -189,7 +189,7 @@ class Ppo:
 
     def _finish(
         self, step: Step, first: Pass, state: State, traces: list[Trace] | None, watch: Stopwatch
-    ) -> dict[str, float]:
+    ) -> dict[str, float | Tensor]:
         assert self._rtrl is not None and first.advanced is not None and traces is not None
         metrics = self._rtrl.advance(step, first.advanced)
         if step.carried is not None:

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+from torch import Tensor
+
 from actors.policy import Policy, PolicyUnroll, State
 from configs.schema import Config
 from learner.batcher import Batch
@@ -35,7 +37,7 @@ class Unrolled:
         loss = self._from(batch, step.state, step.traces.for_core)
         watch.lap("forward")
 
-        def finish() -> dict[str, float]:
+        def finish() -> dict[str, float | Tensor]:
             metrics = rtrl.finish(step, lambda trace: self._from(batch, batch.initial_state, trace).total)
             watch.lap("rtrl")
             return metrics

@@ -30,6 +30,12 @@ class Stopwatch:
         """Ends the lap that began at the last call (or at construction)."""
         self._marks.append((name, self._mark()))
 
+    def wait(self) -> None:
+        """Until the last lap is over."""
+        end = self._marks[-1][1]
+        if isinstance(end, torch.cuda.Event):
+            end.synchronize()
+
     def milliseconds(self) -> float:
         """Of all laps."""
         return sum(self._laps().values())

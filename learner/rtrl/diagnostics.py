@@ -12,9 +12,10 @@ from kernels.cells import CellCore
 from kernels.rtrl import Trace
 
 
-def _norm(tensors: Iterable[Tensor]) -> float:
-    """In float64: in float32 the square of 2e19 is infinite."""
-    return math.hypot(*(float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) for tensor in tensors))
+def _norm(tensors: Iterable[Tensor]) -> Tensor:
+    """[], in float64: in float32 the square of 2e19 is infinite."""
+    norms = [torch.linalg.vector_norm(tensor, dtype=torch.float64) for tensor in tensors]
+    return torch.linalg.vector_norm(torch.stack(norms))
 
 
 def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
@@ -26,7 +27,7 @@ def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
 
 def boundary_share(
     cells: Sequence[CellCore], traces: Sequence[Trace], lam_0: Sequence[Tensor], gradient: Sequence[Tensor]
-) -> dict[str, float]:
+) -> dict[str, Tensor]:
     """`traces`: the sensitivities [B, ...] that the unroll started from, one a layer. `lam_0`: of each
     layer the gradient [B, d N] of the state before x_0. Their contraction is the boundary term, the part of
     the core's `gradient` that TBPTT does not have (kernels/rtrl/README.md).
@@ -40,12 +41,12 @@ def boundary_share(
     every = [cell.trace_norms(trace) for cell, trace, _ in layers]
     return {
         "rtrl/trace_norm": _norm(every) / math.sqrt(lam_0[0].shape[0]),
-        "rtrl/boundary_grad_frac": _norm(boundary) / max(_norm(gradient), 1e-30),
+        "rtrl/boundary_grad_frac": _norm(boundary) / _norm(gradient).clamp(min=1e-30),
     }
 
 
-def cosine(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-    """Of two gradients, all tensors of each as one vector; 1 where both are zero."""
-    dot = sum(float((x.double() * y.double()).sum()) for x, y in zip(a, b, strict=True))
+def cosine(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """[], of two gradients, all tensors of each as one vector; 1 where both are zero."""
+    dot = torch.stack([(x.double() * y.double()).sum() for x, y in zip(a, b, strict=True)]).sum()
     norms = _norm(a) * _norm(b)
-    return dot / norms if norms > 0.0 else 1.0
+    return torch.where(norms > 0.0, dot / norms, 1.0)

@@ -109,7 +109,7 @@ class History:
         whole = _layers(policy.initial_trace(batch.action.shape[1]))
         for group in alike.values():  # streams with as many rollouts kept, all at once
             trace = _layers(self._unrolled(policy, list(group.values())))
-            rows = torch.tensor(list(group), device=whole[0][0].device)
+            rows = torch.tensor(list(group)).to(whole[0][0].device, non_blocking=True)
             for layer, part in zip(whole, trace, strict=True):
                 for tensor, new in zip(layer, part, strict=True):
                     tensor.index_copy_(0, rows, new)

@@ -47,7 +47,7 @@ class Rtrl:
         wanted = options.fresh_traces or options.staleness_interval > 0
         self._history = History(options.history_rollouts) if wanted else None
         self.breaks = 0
-        self.clips = 0
+        self.clips = torch.zeros((), dtype=torch.int64, device=next(policy.parameters()).device)
 
     def history_state(self) -> list[Any] | None:
         return None if self._history is None else self._history.state_dict()
@@ -76,12 +76,12 @@ class Rtrl:
             state = tuple(tensor.clone().requires_grad_() for tensor in state)
         return Step(traces, state, carried, None if options.fresh_traces else fresh)
 
-    def finish(self, step: Step, loss_from: Callable[[Any], Tensor]) -> dict[str, float]:
+    def finish(self, step: Step, loss_from: Callable[[Any], Tensor]) -> dict[str, float | Tensor]:
         """After backward, before the optimiser's step. Returns the rtrl/* metrics of this update.
 
         `loss_from(trace)`: the batch's loss, unrolled from another trace.
         """
-        metrics: dict[str, float] = {}
+        metrics: dict[str, float | Tensor] = {}
         if step.carried is not None:
             metrics |= self.measure(step.carried, step.state)
         if step.fresh is not None:
@@ -91,21 +91,21 @@ class Rtrl:
             metrics["rtrl/staleness_cos"] = cosine(gradients(parameters), exact)
         return metrics | self._bounded(step)
 
-    def advance(self, step: Step, traces: list[Trace]) -> dict[str, float]:
+    def advance(self, step: Step, traces: list[Trace]) -> dict[str, float | Tensor]:
         """Writes the traces after the batch into its rows; then as `finish`, without what that measures."""
         step.traces.write(traces)
         return self._bounded(step)
 
-    def measure(self, traces: list[Trace], state: tuple[Tensor, ...]) -> dict[str, float]:
+    def measure(self, traces: list[Trace], state: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """After a backward from states that require grad, and from the `traces` [B, ...] that belong to them,
         one a layer."""
         lam_0 = [tensor.grad for tensor in state if tensor.grad is not None]
         core = self._policy.core
         return boundary_share(core.cells(), traces, lam_0, gradients(core.recurrent_parameters()))
 
-    def _bounded(self, step: Step) -> dict[str, float]:
-        metrics = {"rtrl/trace_breaks": float(self.breaks)}
+    def _bounded(self, step: Step) -> dict[str, float | Tensor]:
+        metrics: dict[str, float | Tensor] = {"rtrl/trace_breaks": float(self.breaks)}
         if self._config.rtrl.max_trace_norm is not None:
-            self.clips += step.traces.bound(self._config.rtrl.max_trace_norm)
-            metrics["rtrl/trace_clips"] = float(self.clips)
+            self.clips = self.clips + step.traces.bound(self._config.rtrl.max_trace_norm)
+            metrics["rtrl/trace_clips"] = self.clips
         return metrics

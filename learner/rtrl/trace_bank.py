@@ -48,19 +48,17 @@ class BatchTraces:
             for tensor in layer.bank:
                 tensor.index_fill_(0, layer.rows_on(tensor.device), 0.0)
 
-    def bound(self, max_norm: float) -> int:
+    def bound(self, max_norm: float) -> Tensor:
         """Scales rows of greater norm, over what is stored, down to it, after the backward. Returns how many
-        streams that was.
+        streams that was, [].
 
         A row that is not finite stays so: no scale brings it back, and the next gradient tells of it.
         """
         traces = self.gather()
         largest, norm = _norms([tensor for trace in traces for tensor in trace])
         scale = (max_norm / largest / norm).clamp(max=1.0).nan_to_num(1.0)
-        clipped = int((scale < 1.0).sum())
-        if clipped:
-            self.write([t.map(lambda s: s * scale.view(-1, *[1] * (s.ndim - 1))) for t in traces])
-        return clipped
+        self.write([t.map(lambda s: s * scale.view(-1, *[1] * (s.ndim - 1))) for t in traces])
+        return (scale < 1.0).sum()
 
 
 def _norms(tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

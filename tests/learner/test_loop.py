@@ -231,8 +231,8 @@ def test_weights_that_are_half_moved_are_not_saved(
     run = Run(tiny(), tmp_path)
     step = run.learner.optimizer.step
 
-    def fail(learning_rate: float) -> None:
-        step(learning_rate)
+    def fail(learning_rate: float, sound: torch.Tensor) -> None:
+        step(learning_rate, sound)
         if run.learner.updates == 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
@@ -277,3 +277,69 @@ def test_a_lag_that_just_holds_lets_the_run_go_on(tmp_path: Path) -> None:
     run = Run(tiny(max_policy_lag=3, publish_interval=4), tmp_path)
     run.run(until=9)
     assert run.sink.rows[-1]["faults/dropped_rollouts"] == 0
+
+
+# --- what is read one update late --------------------------------------------------------------
+
+
+def _spoiled(folder: Path, update: int, **changes: Any) -> Run:
+    """A run whose batch for that update (from 0) is not finite, and whose rows are written seldom."""
+    run = Run(tiny(log_interval_s=1e6, **changes), folder)
+    launch = run.learner.launch
+
+    def spoil(batch: Any) -> None:
+        if run.learner.updates == update:
+            batch = dataclasses.replace(batch, reward=torch.full_like(batch.reward, float("nan")))
+        launch(batch)
+
+    run.learner.launch = spoil  # type: ignore[method-assign]
+    return run
+
+
+def test_what_is_not_finite_is_raised_one_update_later_and_the_updates_before_are_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = Run(tiny(), tmp_path / "good")
+    good.run(until=2)
+    published: list[int] = []
+    run = _spoiled(tmp_path / "bad", 2)
+    publish = run.loop._publisher.publish
+    run.loop._publisher.publish = lambda policy, version: (
+        published.append(version),
+        publish(policy, version),
+    )[1]
+    with pytest.raises(LearnerError, match=rf"update 2 at step {2 * STEPS}: loss nan"):
+        run.run()
+    assert published == [1, 2, 3], "the update after it was launched before it was read"
+    assert run.learner.updates == 2
+    loaded = checkpoint.load_latest(tmp_path / "bad")
+    assert loaded.step == 2 * STEPS and "traces" not in {name.split("/")[0] for name in loaded.tensors}
+    names = [name for name in good.saved() if name.startswith(("policy/", "optimizer/"))]
+    assert names and [name for name in different(good.saved(), loaded.tensors) if name in names] == []
+
+
+@pytest.mark.parametrize("save", ["interval", "end", "error"])
+def test_no_checkpoint_is_written_of_an_update_that_was_not_read(
+    save: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever a save is for, it reads first: no poisoned trace is saved, nor a count of what was dropped."""
+    changes: dict[str, Any] = {"total_steps": 3 * STEPS}
+    if save == "interval":
+        changes = {"checkpoint": type(tiny().checkpoint)(interval_s=1e-9)}
+    elif save == "error":
+        changes = {}
+    run = _spoiled(tmp_path, 2, **changes)
+    if save == "error":
+        original = run.fleet.next_rollout
+        run.fleet.next_rollout = lambda timeout_s, skip=(): (  # type: ignore[method-assign]
+            _raise(FleetError("gone")) if run.learner.updates == 3 else original(timeout_s, skip)
+        )
+    with pytest.raises(FleetError if save == "error" else LearnerError):
+        run.run()
+    loaded = checkpoint.load_latest(tmp_path)
+    assert loaded.step == 2 * STEPS == run.learner.global_step
+    assert all(
+        not tensor.is_floating_point() or tensor.isfinite().all() for tensor in loaded.tensors.values()
+    )
+    if save == "error":
+        assert f"and before that: update 2 at step {2 * STEPS}: loss nan" in capsys.readouterr().out

@@ -120,7 +120,7 @@ def test_the_optimizer_is_that_of_its_paper_and_the_encoder_has_a_rate_of_its_ow
             parameter.grad = torch.randn_like(parameter) * 10.0 ** (step - 4)
         gradients = {n: p.grad.numpy().copy() for n, p in policy.named_parameters() if p.grad is not None}
         rate = 0.1 / (step + 1)
-        ours.step(rate)
+        ours.step(rate, torch.tensor(True))
         rates = {name: rate * (0.3 if name.startswith("encoder.") else 1.0) for name in weights}
         by_hand.step(weights, gradients, rates)
         for name, array in _weights(policy).items():

@@ -79,7 +79,7 @@ MUTANTS = [
         ),
         (
             "weights are told of and not copied",
-            "np.copyto(self._at_hand[name].numpy(), snapshot.arrays[name])",
+            "np.copyto(self._at_hand[name].numpy(), arrays[name])",
             "pass",
         ),
         (
