@@ -173,8 +173,8 @@ MUTANTS = [
         "kernels/test_trace.py::test_torch_backends_equal_the_formula",
         (
             "the Jacobian is transposed",
-            "select_product(decay[:, None, ..., None]",
-            "select_product(decay.transpose(1, 2)[:, None, ..., None]",
+            "select_product(decay[:, None, ..., None], S[:, :, None]).sum(3)\n    S =",
+            "select_product(decay.transpose(1, 2)[:, None, ..., None], S[:, :, None]).sum(3)\n    S =",
         ),
         ("two numbers of state do not mix", "S[1 - i])", "S[i])"),
         (
