@@ -14,7 +14,13 @@ STAMP := $(VENV)/.installed
 MIRROR := build/procgen-mirror
 MIRROR_PINS := procgen-mirror==0.10.7 gym3==0.3.3 gym==0.26.2
 
-.PHONY: help train demo test mutants test-docker test-slurm lint bench clean system-deps
+# What Atari inline needs beside torch, triton and numpy: for `python -m benchmarks.gpu --wheels`, on a machine without
+# network. GPU_PYTHON: that machine's.
+GPU_PYTHON ?= 3.12
+GPU_WHEELS := ale-py gymnasium cloudpickle farama-notifications typing-extensions tyro docstring-parser typeguard rich \
+	markdown-it-py mdurl pygments filelock psutil safetensors packaging
+
+.PHONY: help gpu-wheels train demo test mutants test-docker test-slurm lint bench clean system-deps
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +32,7 @@ help:
 	@echo "make test-slurm   run the SLURM script in a SLURM of one node: needs root, slurm-wlm and munge; minutes"
 	@echo "make lint    ruff, pyright and the import contracts"
 	@echo "make bench   two minutes: throughput, its bottleneck, and what to change"
+	@echo "make gpu-wheels   build/gpu-wheels: what a GPU machine without network needs for Atari (benchmarks.gpu --wheels)"
 	@echo "make system-deps   as root (Debian, Ubuntu): Qt 5, which envpool draws ProcGen with; docker-compose"
 	@echo "make clean   remove .venv, caches and build outputs; never runs/"
 
@@ -56,6 +63,11 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python launch.py bench $(ARGS)
+
+gpu-wheels: $(STAMP)
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --python-version $(GPU_PYTHON) -c constraints.txt \
+		--dest build/gpu-wheels $(GPU_WHEELS)
+	du -sh build/gpu-wheels
 
 system-deps:
 	apt-get update -qq

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -27,9 +29,9 @@ def test_a_part_that_fails_stops_no_other_and_is_named(tmp_path, monkeypatch, ca
         "kernels": ["-c", "import benchmarks; print('found')"],
         "learner_step": ["-c", "import time; time.sleep(60)"],
     }
-    assert run(monkeypatch, tmp_path, parts, "--limit-s", "6") == 1
+    assert run(monkeypatch, tmp_path, parts, "--limit-s", "6", "--only", *parts) == 1
     summary = json.loads((tmp_path / "summary.json").read_text())
-    ends = [summary[part]["exit"] for part in gpu.PARTS]
+    ends = [summary[part]["exit"] for part in parts]
     assert ends == [3, 0, "ended after 6 s"]
     assert (tmp_path / "tests.txt").read_text() == "seen\n"
     assert "tests, learner_step failed" in capsys.readouterr().out
@@ -38,12 +40,45 @@ def test_a_part_that_fails_stops_no_other_and_is_named(tmp_path, monkeypatch, ca
 def test_parts_can_be_chosen(tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, tmp_path, {"kernels": ["-c", ""]}, "--only", "kernels") == 0
     assert set(json.loads((tmp_path / "summary.json").read_text())) == {"machine", "quick", "kernels"}
-    assert "nothing failed" in capsys.readouterr().out
+    assert "nothing failed; not run: nothing" in capsys.readouterr().out
+
+
+def test_a_part_without_time_left_is_dropped_and_named(tmp_path, monkeypatch, capsys):
+    options = "--budget-s", "10", "--only", "kernels"
+    assert run(monkeypatch, tmp_path, {"kernels": ["-c", "raise SystemExit(3)"]}, *options) == 0
+    assert json.loads((tmp_path / "summary.json").read_text())["kernels"]["exit"].startswith("dropped: ")
+    assert "not run: kernels (dropped: " in capsys.readouterr().out
+
+
+def test_without_atari_its_part_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None)
+    assert run(monkeypatch, tmp_path, {}, "--only", "atari") == 0
+    assert "ale-py is not installed, and no --wheels were given" in capsys.readouterr().out
+
+
+def test_a_folder_without_wheels_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match=r"no \*\.whl lies there; `make gpu-wheels` brings them"):
+        gpu.install(tmp_path, tmp_path)
+
+
+def test_a_wheel_is_installed_below_out_and_seen_by_a_part_alone(tmp_path):
+    """A wheel made by hand: nothing is downloaded."""
+    info = "beside_the_tree-1.0.dist-info"
+    with zipfile.ZipFile(tmp_path / "beside_the_tree-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("beside_the_tree.py", "print('found')")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: beside-the-tree\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    site = gpu.install(tmp_path, tmp_path / "out")
+    command = [sys.executable, "-c", "import beside_the_tree"]
+    seen = subprocess.run(command, env=gpu.environment(site), capture_output=True, text=True)
+    assert seen.stdout == "found\n", seen.stderr
+    assert subprocess.run(command, env=gpu.environment(None), capture_output=True).returncode != 0
 
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_the_tests_named_are_there_and_need_no_hypothesis(quick):
     files = [word for word in gpu.command("tests", Path("out"), quick) if word.endswith(".py")]
-    assert "tests/learner/test_compile.py" in files
+    assert "tests/learner/test_on_gpu.py" in files
     for file in files:
         assert "hypothesis" not in (gpu.ROOT / file).read_text(encoding="utf-8")
