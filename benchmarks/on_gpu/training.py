@@ -41,15 +41,23 @@ class Lab(Frames):
 
 
 def host_waits(learner: Learner, batch: Batch) -> int:
-    """How often an update waits for the GPU, by torch's own count."""
+    """How often launching an update waits for the GPU, by torch's own count."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            learner.update(batch)
+            learner.launch(batch)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+    learner.read()
     return sum("synchronizing" in str(warning.message) for warning in caught)
+
+
+def launch_ahead(learner: Learner, batch: Batch) -> None:
+    """As the loop does: an update is read once the next one was launched."""
+    learner.launch(batch)
+    if learner.unread > 1:
+        learner.read()
 
 
 def measure(size: Frames, device: torch.device, rounds: int, out: Path) -> dict[str, Any]:
@@ -75,8 +83,10 @@ def measure(size: Frames, device: torch.device, rounds: int, out: Path) -> dict[
         name = "x".join(map(str, size.shape))
         batch = rollouts.next_batch()
         again = iter([batch] + [rollouts.next_batch() for _ in range(4)])
-        row["step"] = busy_share(lambda: learner.update(next(again)), 5, out / f"step-{name}-{size.B}.json")
-        row["step_and_batch"] = busy_share(lambda: learner.update(rollouts.next_batch()), 5)
+        row["step"] = busy_share(
+            lambda: launch_ahead(learner, next(again)), 5, out / f"step-{name}-{size.B}.json"
+        )
+        row["step_and_batch"] = busy_share(lambda: launch_ahead(learner, rollouts.next_batch()), 5)
         row["peak_MiB"] = torch.cuda.max_memory_allocated() / 2**20
     return row
 
