@@ -49,8 +49,8 @@ class Gradient:
         self._parameters = list(learner.policy.parameters())
         self._batch = batch
         self.rows = torch.arange(batch.action.shape[1], device=batch.action.device)
-        rtrl = learner.config.credit == "rtrl"
-        self.bank: Trace | None = learner.policy.initial_trace(2 * len(self.rows)) if rtrl else None
+        carries = learner.config.carries_traces
+        self.bank: Trace | None = learner.policy.initial_trace(2 * len(self.rows)) if carries else None
         self.loss = loss_function(learner)
 
     def ticket(self) -> BankedTrace | None:

@@ -62,6 +62,11 @@ class RotationConfig:
         require(0.0 < self.max_phase <= limit, name, self.max_phase, "needs more than 0, and at most 2 pi")
 
 
+def carries_traces(credit: str) -> bool:
+    """Whether the learner keeps sensitivities from unroll to unroll."""
+    return credit in ("rtrl", "snap1")
+
+
 def check_credit(credit: str, core: str) -> None:
     """Raises ConfigError where the core is not trained that way."""
     remedy = f"needs policy.core to be one of {', '.join(RTRL_CORES)}, not {core!r}; or set credit = 'tbptt'"

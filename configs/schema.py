@@ -14,7 +14,7 @@ import json
 import math
 from dataclasses import dataclass, field
 
-from configs.core import Core, RotationConfig, check_credit
+from configs.core import Core, RotationConfig, carries_traces, check_credit
 from configs.env import AtariConfig, DmlabConfig, EnvConfig, MemoryConfig, ProcgenConfig, VizdoomConfig
 from configs.error import ConfigError, require
 from configs.layout import check_layout
@@ -252,7 +252,7 @@ class Config:
     @property
     def carries_traces(self) -> bool:
         """Whether the learner keeps sensitivities from unroll to unroll."""
-        return self.credit in ("rtrl", "snap1")
+        return carries_traces(self.credit)
 
     @property
     def num_cpus(self) -> int:

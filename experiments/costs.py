@@ -15,6 +15,7 @@ T = 1.
 
 from __future__ import annotations
 
+from configs.core import carries_traces
 from kernels.cells import CellCore, make_core
 from kernels.cells.core import Core
 from kernels.cells.torch_rnn import TorchRNN
@@ -36,7 +37,7 @@ def operations(core: Core, credit: str, unroll: int) -> float:
     recurrent = {id(parameter) for parameter in core.recurrent_parameters()}
     readout = sum(p.numel() for p in core.parameters() if p.ndim == 2 and id(p) not in recurrent)
     total = 4.0 * len(cell.gates) * matrix + 6.0 * readout
-    if credit == "rtrl":
+    if carries_traces(credit):
         stored = cell.stored or len(cell.gates)
         total += 2.0 * cell.d * stored * matrix + 2.0 * cell.d * len(cell.gates) * matrix / unroll
     return total

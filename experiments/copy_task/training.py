@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from configs.core import carries_traces
 from experiments.copy_task.data import BLANK, NOT_SCORED, SYMBOLS, CopyBatch
 from kernels.cells.elstm.core import ELSTM
 
@@ -106,7 +107,7 @@ def train_on(
     """
     T, B = data.inputs.shape
     core = model.core
-    state, trace = core.initial_state(B), core.initial_trace(B) if credit == "rtrl" else None
+    state, trace = core.initial_state(B), core.initial_trace(B) if carries_traces(credit) else None
     reset = torch.zeros(T, B, dtype=torch.bool, device=data.inputs.device)
     scored = data.targets != NOT_SCORED
     count = scored.sum()

@@ -133,7 +133,7 @@ def _unit_panels(
             layers = unit_norms(state)
             if layers is not None:
                 norms += [(name, layer, norm) for layer, norm in enumerate(layers)]
-            elif run.config.credit == "rtrl":
+            elif run.config.carries_traces:
                 reasons.append(f"No traces in the checkpoint of {name}, seed {run.config.seed}.")
             if decay_steps:
                 try:

@@ -1,4 +1,4 @@
-"""Cores by affinity and cgroup quota, over file trees as Linux shows them, and in this process itself."""
+"""Cores by affinity and cgroup quota, memory by cgroup limit: over file trees as Linux shows them, and here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.machine import available_cores
+from configs.machine import available_cores, available_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 MINE = len(os.sched_getaffinity(0))
@@ -58,6 +58,42 @@ def test_a_quota_narrows_the_cores(tmp_path: Path, own: str, files: dict[str, st
 
 def test_without_cgroups_the_affinity_counts(tmp_path: Path) -> None:
     assert available_cores(tmp_path) == MINE
+
+
+GIB = 2**30
+UNLIMITED = "9223372036854771712\n"
+"""What version 1 says where there is no limit."""
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "gib"),
+    [
+        ("0::/\n", {}, 64),
+        ("0::/\n", {"memory.max": "max\n"}, 64),
+        ("0::/\n", {"memory.max": f"{8 * GIB}\n"}, 8),
+        ("0::/\n", {"memory.max": f"{100 * GIB}\n"}, 64),
+        ("0::/a/b\n", {"a/memory.max": f"{6 * GIB}\n", "a/b/memory.max": "max\n"}, 6),
+        ("0::/a/b\n", {"a/memory.max": f"{6 * GIB}\n", "a/b/memory.max": f"{2 * GIB}\n"}, 2),
+        ("0::/a/b\n", {"other/memory.max": f"{GIB}\n"}, 64),
+        (V1, {"memory/docker/ab/memory.limit_in_bytes": f"{4 * GIB}\n"}, 4),
+        (V1, {"memory/memory.limit_in_bytes": UNLIMITED}, 64),
+        (V1, {"cpu/memory.limit_in_bytes": f"{GIB}\n"}, 64),
+        ("0::/a\n", {"unified/a/memory.max": f"{3 * GIB}\n"}, 3),
+    ],
+)
+def test_a_limit_narrows_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str], gib: int
+) -> None:
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 64 * GIB // 4096}.get)
+    system = plant(tmp_path, own, {f"sys/fs/cgroup/{name}": text for name, text in files.items()})
+    assert available_memory(system) == gib * GIB
+
+
+def test_without_cgroups_the_machines_memory_counts(tmp_path: Path) -> None:
+    told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    kib = int(told["MemTotal"].split()[0])
+    assert abs(available_memory(tmp_path) - kib * 1024) <= 2**20
+    assert 0 < available_memory() <= kib * 1024 + 2**20
 
 
 def test_a_process_bound_to_one_core_has_one() -> None:
