@@ -31,7 +31,7 @@ help:
 	@echo "make test-docker   build the image and train in containers: needs a Docker engine; minutes"
 	@echo "make test-slurm   run the SLURM script in a SLURM of one node: needs root, slurm-wlm and munge; minutes"
 	@echo "make lint    ruff, pyright and the import contracts"
-	@echo "make bench   two minutes: throughput, its bottleneck, and what to change"
+	@echo "make bench   three minutes: throughput, its bottleneck, and what to change"
 	@echo "make gpu-wheels   build/gpu-wheels: what a GPU machine without network needs for Atari (benchmarks.gpu --wheels)"
 	@echo "make system-deps   as root (Debian, Ubuntu): Qt 5, which envpool draws ProcGen with; docker-compose"
 	@echo "make clean   remove .venv, caches and build outputs; never runs/"

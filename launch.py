@@ -6,7 +6,7 @@
     launch.py eval RUN_DIR [--episodes N] [--greedy] [--checkpoint C] [--json FILE] [--env.field value ...]
     launch.py enjoy RUN_DIR [--out FILE] [--episodes N] [--checkpoint C] [--env.field value ...]   a video
     launch.py experiment NAME [--seeds S ...]         all arms of a comparison, to a table and a figure
-    launch.py bench [PRESET] [--json FILE] [--seconds S]   two minutes: the bottleneck here, what to change
+    launch.py bench [VERB] [PRESET] [--json FILE] [...]   the bottleneck here; five verbs: --help
     launch.py plot RUN_DIR ... [--out DIR] [--metric NAME] [--by FIELD ...]   curves, throughput, lag, traces
     launch.py dashboard [--entity E] [--project P] [--url URL] [--dry-run]   a W&B workspace of every metric
     launch.py doctor [--json FILE]                    what is installed, which suites can run
@@ -42,6 +42,7 @@ from types import FrameType
 
 import torch
 
+from actors.collect import check_device
 from actors.fleet.cluster import check_lasting, ray_session
 from actors.fleet.fleet import FleetError, make_fleet
 from actors.output import lasting_output
@@ -50,14 +51,14 @@ from actors.play.evaluator import make_evaluator
 from actors.play.video import VideoError
 from actors.policy import Policy
 from command_line import Start, asked_to_train
-from configs.layout import described, laid_out
+from configs.layout import described, laid_out, laid_out_in_cluster, machine_named
 from configs.machine import available_cores, available_memory
 from configs.paths import new_file_argument
 from configs.schema import ConfigError
 from envs.doctor import diagnose, report
 from envs.make import check_env, env_spec
 from envs.spec import EnvError, EnvFaultError
-from learner.budget import within_memory
+from learner.budget import gpu_memory, within_memory
 from learner.learner import Learner, LearnerError, resolve_device, seed_everything
 from learner.loop import StopFlag, TrainLoop
 from learner.memory import OutOfMemory
@@ -119,9 +120,12 @@ def run(start: Start, signals: ExitStack, records: ExitStack, workers: ExitStack
     policy = Policy(spec, config.policy)
     own_ray = not (config.ray.address or os.environ.get("RAY_ADDRESS"))
     cores, memory = available_cores(), available_memory()
+    gpus = gpu_memory()
     # Beside a GPU one core is the learner's thread's.
-    laid = laid_out(config, max(1, cores - (device.type == "cuda")), memory / 2**20)
-    laid = within_memory(laid, policy, spec, device, memory, own_ray)
+    laid = laid_out(config, max(1, cores - (device.type == "cuda")), memory / 2**20, len(gpus))
+    if own_ray:
+        check_device(laid)
+    laid = within_memory(laid, policy, spec, device, memory, own_ray, gpus)
     learner = Learner(policy, laid, device)
     if run_dir is not None:
         state = run_dir.load_state()
@@ -129,12 +133,12 @@ def run(start: Start, signals: ExitStack, records: ExitStack, workers: ExitStack
     else:
         take_weights(learner.policy, config.policy)
 
-    chosen_for = "one process" if config.runtime == "inline" else f"{cores} cores"
+    chosen_for = "one process" if config.runtime == "inline" else machine_named(cores, len(gpus))
     if config.runtime == "ray":
-        free = workers.enter_context(ray_session(laid.ray, laid.num_cpus, config.env))
+        lent = 0 if laid.acting_device == "cpu" else len(gpus)
+        free = workers.enter_context(ray_session(laid.ray, laid.num_cpus, config.env, lent))
         if free is not None:
-            evaluator_cpus = (config.eval.interval_steps > 0) * config.env.num_threads
-            laid, chosen_for = laid_out(config, free - evaluator_cpus), f"{free} free CPUs of the cluster"
+            laid, chosen_for = laid_out_in_cluster(config, *free)
     layout = described(config, laid, chosen_for)
     print(layout, flush=True)
     stop = StopFlag()
@@ -229,7 +233,7 @@ VERBS = {
     "eval": later("play", "evaluate_run"),
     "enjoy": later("play", "enjoy_run"),
     "experiment": later("experiments.runner"),
-    "bench": later("benchmarks.system"),
+    "bench": later("benchmarks.bench"),
     "plot": later("experiments.curves.curves"),
     "dashboard": later("learner.records.dashboard"),
     "doctor": doctor,

@@ -132,16 +132,22 @@ def close_all(envs: Sequence[VecEnv]) -> None:
         close_env(env.spec.id, env)
 
 
-def check_acting(config: Config) -> None:
-    """Raises EnvError for two groups of an env that would step each of them in the actor's own thread, and
-    ConfigError for a device that is not there."""
-    if config.actor_device != "cpu":
+def check_device(config: Config) -> None:
+    """Raises ConfigError for a device that is not there."""
+    if config.acting_device != "cpu":
         try:
-            torch.zeros(1, device=config.actor_device)
+            torch.zeros(1, device=config.acting_device)
         except (RuntimeError, AssertionError) as error:
             raise ConfigError(
                 f"actor_device = {config.actor_device!r} cannot be used here ({error}); use 'cpu'"
             ) from error
+
+
+def check_acting(config: Config) -> None:
+    """Raises EnvError for two groups of an env that would step each of them in the actor's own thread; inline
+    as `check_device`."""
+    if config.runtime == "inline":  # Ray's actors look for themselves: they may be on other machines
+        check_device(config)
     if config.actor_groups > 1:
         env = make_vec(dataclasses.replace(config.env, num_envs=1))
         close_env(env.spec.id, env)
@@ -167,7 +173,7 @@ def make_collector(config: Config, source: WeightSource, actor_id: int, incarnat
         policy = Policy(envs[0].spec, config.policy)
         return Collector(
             envs,
-            LocalInference(policy, source, seed=incarnation, device=config.actor_device),
+            LocalInference(policy, source, seed=incarnation, device=config.acting_device),
             unroll_length=config.unroll_length,
             actor_id=actor_id,
             first_stream=streams.start,

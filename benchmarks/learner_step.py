@@ -1,7 +1,9 @@
 """What exact RTRL costs a whole learner step, against TBPTT: one network, the same rollouts, in turns.
 
-    python -m benchmarks.learner_step                 T = 100, B = 32, N = 512, IMPALA's deep encoder
-    python -m benchmarks.learner_step --quick         a small one, to see that it runs
+    launch.py bench learner                 T = 100, B = 32, N = 512, IMPALA's deep encoder
+    launch.py bench learner --quick         a small one, to see that it runs
+
+On a machine that has no more than torch, triton and numpy: `python -m benchmarks.learner_step`, the same.
 
 A step is `Learner.update`: encoder, core, heads, V-trace loss, backward, clip, optimiser. Correctness comes
 first: from traces of zeros RTRL must leave TBPTT's gradients, or no speed is printed. Then rounds of three
@@ -15,16 +17,17 @@ GPU, loss and gradient are also timed under torch.compile and as a CUDA graph.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks import pairs, verb
 from benchmarks.learner_step_case import Rollouts, Size, make_learner
 from benchmarks.machine import header
 from configs.schema import Credit
@@ -115,11 +118,12 @@ def measure(size: Size, device: torch.device, rounds: int) -> dict[str, Any]:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    """Median, its bootstrap interval, and the extremes."""
+    return pairs.summary(values) | {"min": min(values), "max": max(values)}
 
 
 def _range(values: dict[str, float]) -> str:
-    return f"{values['median']:.3f} ({values['min']:.3f} to {values['max']:.3f})"
+    return f"{values['median']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -129,7 +133,7 @@ def markdown(result: dict[str, Any]) -> str:
         "# A learner step: exact RTRL against TBPTT",
         "",
         f"T = {size['T']}, B = {size['B']}, N = {size['N']}, encoder {size['encoder']}, frames of 4 x "
-        f"{size['frame']} x {size['frame']}; {len(step['rounds'])} rounds. Median (range).",
+        f"{size['frame']} x {size['frame']}; {len(step['rounds'])} rounds. Median [95 % interval].",
         "",
         "| | RTRL / TBPTT | a second TBPTT / TBPTT: noise |",
         "|---|---|---|",
@@ -154,16 +158,16 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", "```json", json.dumps(result["machine"], indent=2), "```", ""])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+def main(arguments: list[str]) -> int:
+    parser = verb.parser("learner", __doc__)
     parser.add_argument("--quick", action="store_true", help="a small size, three rounds")
     for name in ("T", "B", "N"):
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--encoder", choices=("deep", "nature", "shallow"))
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    options = parser.parse_args()
+    parser.add_argument("--out", type=Path, help="a folder for the result as data and as a table")
+    options = parser.parse_args(arguments)
     chosen = {name: getattr(options, name) for name in ("T", "B", "N", "encoder")}
     size = (QUICK if options.quick else FULL)._replace(**{k: v for k, v in chosen.items() if v is not None})
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -176,22 +180,26 @@ def main() -> None:
         },
         "target": TARGET,
         "small_encoder": measure(size._replace(encoder="mlp"), device, 3 if options.quick else 15),
-        "step": measure(size, device, options.rounds or (3 if options.quick else 6)),
+        "step": measure(size, device, options.rounds or (3 if options.quick else pairs.PAIRS)),
     }
     result["added_share"] = result["small_encoder"]["added_ms"]["median"] / result["step"]["tbptt_ms"]
-    save(options.out, device, result)
+    save(options.out, options.json, device, result)
     if device.type == "cuda":
         from benchmarks.learner_step_graph import compiled_and_captured
 
         result["gradient_ms"] = compiled_and_captured(size, device)
-        save(options.out, device, result)
+        save(options.out, options.json, device, result)
     ratio, noise = result["step"]["ratio"]["ms"], result["step"]["noise"]["ms"]
     print(f"RTRL / TBPTT: {_range(ratio)}, target {TARGET}; noise {_range(noise)}")
     added = _range(result["small_encoder"]["added_ms"])
     print(f"RTRL adds {added} ms, {result['added_share']:.4f} of the step")
+    return 0
 
 
-def save(folder: Path, device: torch.device, result: dict[str, Any]) -> None:
+def save(folder: Path | None, file: Path | None, device: torch.device, result: dict[str, Any]) -> None:
+    verb.save(file, result)
+    if folder is None:
+        return
     folder.mkdir(parents=True, exist_ok=True)
     name = f"learner-step-{device.type}"
     (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -199,4 +207,4 @@ def save(folder: Path, device: torch.device, result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -195,8 +195,9 @@ class EnvConfig:
     wrappers: str = ""
     """Any Gymnasium id: `module:function` of an environment that returns one, comma-separated, the innermost
     first; `gymnasium.wrappers:FlattenObservation`."""
-    num_threads: int = 1
-    """Threads that one actor may use to step its slots (native vector envs), or to render one (dmlab)."""
+    num_threads: int = 0
+    """Threads that one actor may use to step its slots (native vector envs), or to render one (dmlab); 0:
+    one, or more where a few actors have all CPUs beside a GPU (configs/layout.py)."""
     max_episode_frames: int = 108_000
     """Atari: emulator frames after which an episode is truncated (108000 = 30 minutes at 60 Hz)."""
     sticky_actions: float = 0.0
@@ -228,7 +229,7 @@ class EnvConfig:
         for name in self.wrapper_names:
             form = all(name.partition(":"))
             require(form, "env.wrappers", self.wrappers, f"{name!r} is not of the form module:function")
-        require(self.num_threads >= 1, "env.num_threads", self.num_threads, "needs at least 1")
+        require(self.num_threads >= 0, "env.num_threads", self.num_threads, "cannot be negative")
         require(self.max_episode_frames >= 1, "env.max_episode_frames", self.max_episode_frames, "at least 1")
         require(
             0.0 <= self.sticky_actions < 1.0,
@@ -237,6 +238,11 @@ class EnvConfig:
             "is a probability in [0, 1)",
         )
         require(self.noop_max >= 0, "env.noop_max", self.noop_max, "cannot be negative")
+
+    @property
+    def threads(self) -> int:
+        """`num_threads`, as set or chosen: one where neither was done."""
+        return self.num_threads or 1
 
     @property
     def wrapper_names(self) -> tuple[str, ...]:

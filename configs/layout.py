@@ -1,4 +1,4 @@
-"""Who carries the streams: how many actors, with how many env slots each.
+"""Who carries the streams: how many actors, with how many env slots each, on which device.
 
 What a run learns is decided by `num_streams` and `batch_size`. How many actors carry the streams is not part
 of it, and is chosen here for the machine, unless it is set. A stream is a number from 0 to num_streams - 1,
@@ -16,32 +16,102 @@ from configs.error import require
 if TYPE_CHECKING:
     from configs.schema import Config
 
+THREADED = ("ALE/", "procgen/")
+"""Suites that step an actor's slots in threads."""
+BESIDE = (*THREADED, "dmlab/")
+"""Suites whose envs run beside their actor: in such threads, or as programs of their own."""
+
 ACTOR_MIB = 320
 """What an actor's process takes, besides environments that are programs of their own."""
+CUDA_ACTOR_MIB = 1500
+"""The same where its policy is on a GPU, which loads CUDA's libraries. An estimate."""
+ACTORS_A_GPU = 2
+"""While one's envs run, the other is acted on."""
+CPUS_FOR_TWO = 4
+"""A GPU with fewer CPUs beside it has one actor."""
+SHARES = 10_000
+"""Ray counts GPUs in parts of so many."""
 
 
-def laid_out(config: Config, cpus: int, memory_mib: float = float("inf")) -> Config:
-    """`config` with `num_actors` and `env.num_envs` set: as they were asked for, or chosen.
+def laid_out(
+    config: Config,
+    cpus: int,
+    memory_mib: float = float("inf"),
+    gpus: int = 0,
+    gpu_cpus: int | None = None,
+) -> Config:
+    """`config` with `num_actors`, `env.num_envs`, `env.num_threads`, `actor_device` and `ray.actor_gpus` set:
+    as they were asked for, or chosen.
 
-    `cpus`: that actors may take. `memory_mib`: of the machine; actors take half of it at most.
+    `cpus`: that actors may take. `memory_mib`: of the machine; actors take half of it at most. `gpus`: that
+    actors may act on; `gpu_cpus` of the CPUs are beside them, None: all.
 
     The rule: as many actors as have `env.num_threads` CPUs each, no more than there are streams; inline one.
+    Where a GPU is, and the envs run beside their actor (natively, or as programs of their own), the policy is
+    on it; and native envs have one or two actors a GPU, which share the CPUs beside it.
 
     Few slots are dear: of Breakout with DQN's CNN an agent step takes 2,040 us of CPU where an actor has 1
     slot, 1,240 with 3, 890 with 8, 770 with 16, 730 with 24, 680 with 48 (benchmarks.layouts, docs/log.md).
     So there are no more actors than CPUs, and each has the more slots. A second thread for one actor's slots
     took more CPU than it gave on busy cores, and is not chosen.
     """
-    streams, actors = config.num_streams, config.num_actors
+    streams, actors, threads = config.num_streams, config.num_actors, config.env.num_threads
+    gpu_cpus = cpus if gpu_cpus is None else gpu_cpus
+    device = config.actor_device
+    if device == "auto":  # not where most CPUs are on nodes without a GPU: they would stand idle
+        here = gpus > 0 and 2 * gpu_cpus >= cpus and config.env.id.startswith(BESIDE)
+        here = here and config.device != "cpu"  # whoever keeps the learner off the GPU wants it left alone
+        device = "cuda" if here else "cpu"
+    on_gpu = device != "cpu" and gpus > 0
+    cpus = gpu_cpus if on_gpu else cpus
+    fat = on_gpu and not threads and config.env.id.startswith(THREADED)
     if config.env.num_envs:
         actors = actors or streams // config.env.num_envs
     elif not actors and config.runtime == "inline":
         actors = 1
     elif not actors:
-        room = min(cpus // config.env.num_threads, memory_mib / 2 // ACTOR_MIB)
+        room = min(cpus // (threads or 1), memory_mib / 2 // (CUDA_ACTOR_MIB if on_gpu else ACTOR_MIB))
+        if fat:
+            room = min(room, gpus * (ACTORS_A_GPU if cpus >= CPUS_FOR_TWO * gpus else 1))
         actors = int(max(1, min(streams // config.actor_groups, room)))
-    env = dataclasses.replace(config.env, num_envs=-(-streams // actors))
-    return dataclasses.replace(config, num_actors=actors, env=env)
+    slots = -(-streams // actors)
+    if not threads:
+        threads = max(1, min(cpus // actors, slots)) if fat else 1
+    ray = config.ray
+    if on_gpu and config.runtime == "ray" and not ray.actor_gpus:
+        ray = dataclasses.replace(ray, actor_gpus=_share(config, actors, gpus))
+    env = dataclasses.replace(config.env, num_envs=slots, num_threads=threads)
+    return dataclasses.replace(config, num_actors=actors, env=env, actor_device=device, ray=ray)
+
+
+def laid_out_in_cluster(config: Config, cpus: int, gpus: int, gpu_cpus: int) -> tuple[Config, str]:
+    """`config` laid out for what a cluster has for actors, as `laid_out`, and that in words.
+
+    Raises ConfigError for a policy on a GPU where there is none.
+    """
+    evaluator = config.evaluator_threads if config.eval.interval_steps else 0
+    laid = laid_out(config, cpus - evaluator, gpus=gpus, gpu_cpus=max(0, gpu_cpus - evaluator))
+    require(
+        laid.acting_device == "cpu" or gpus > 0,
+        "actor_device",
+        config.actor_device,
+        "no node of the cluster has a GPU that Ray knows of (`ray start --num-gpus`): set 'auto' or 'cpu'",
+    )
+    free = f"{_count(cpus, 'free CPU')}" + (f" and {_count(gpus, 'GPU')}" if gpus else "")
+    return laid, f"{free} of the cluster"
+
+
+def machine_named(cores: int, gpus: int) -> str:
+    """What a layout was chosen for, in words."""
+    return _count(cores, "core") + (f" and {_count(gpus, 'GPU')}" if gpus else "")
+
+
+def _share(config: Config, actors: int, gpus: int) -> float:
+    """Of a GPU for each actor, and the evaluator, and the learner where there is no other GPU. It is one of a
+    whole number of equal parts: Ray fills one GPU after the other."""
+    learner = gpus == 1 and config.device != "cpu"
+    places = -(-(actors + (config.eval.interval_steps > 0) + learner) // gpus)
+    return SHARES // places / SHARES
 
 
 def streams_of(config: Config, actor_id: int) -> range:
@@ -90,8 +160,11 @@ def described(asked: Config, laid: Config, chosen_for: str) -> str:
     least = laid.num_streams // actors
     text = f"{laid.num_streams} streams: {_count(actors, 'actor')} of "
     text += _count(slots, "env slot") if slots == least else f"{least} to {slots} env slots"
-    if laid.env.num_threads > 1:
-        text += f" on {laid.env.num_threads} threads"
+    if laid.env.threads > 1:
+        text += f" on {laid.env.threads} threads"
+    if laid.acting_device != "cpu":
+        text += f", acting on {laid.acting_device}"
+        text += f" ({laid.ray.actor_gpus:g} of a GPU each)" if laid.runtime == "ray" else ""
     if asked.num_actors or asked.env.num_envs:
         return text
     return f"{text}, chosen for {chosen_for} (--num-actors sets another number)"

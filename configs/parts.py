@@ -193,6 +193,9 @@ class RayConfig:
     that is set; else Ray is started on this machine, bound to loopback."""
     object_store_mib: int = 0
     """Object store of a local Ray, in MiB; 0: what the rollouts in flight take (learner/memory.py)."""
+    actor_gpus: float = 0.0
+    """Of a GPU, the share that Ray lends an actor whose policy is on one (`actor_device`); 0: so much that
+    all of them, and the learner on an only one, have their place (configs/layout.py)."""
     rollouts_in_flight: int = 2
     """Rollouts an actor may have asked for or finished that the learner has not taken (back-pressure)."""
     start_timeout_s: float = 600.0
@@ -210,6 +213,7 @@ class RayConfig:
     def __post_init__(self) -> None:
         store = self.object_store_mib
         require(store == 0 or store >= 80, "ray.object_store_mib", store, "at least 80, or 0, which chooses")
+        require(0 <= self.actor_gpus <= 1, "ray.actor_gpus", self.actor_gpus, "0, which chooses, to 1")
         require(self.rollouts_in_flight >= 1, "ray.rollouts_in_flight", self.rollouts_in_flight, "at least 1")
         for name in ("start_timeout_s", "rollout_timeout_s", "max_failures_per_actor_hour"):
             require(getattr(self, name) > 0, f"ray.{name}", getattr(self, name), "must be positive")

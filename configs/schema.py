@@ -100,8 +100,9 @@ class Config:
     """Groups of an actor's slots that take turns: the envs of one run while the other is acted on. For suites
     whose envs run beside the actor, in threads or processes, where these would stand still meanwhile. On
     cores that are busy anyway 2 gains nothing."""
-    actor_device: str = "cpu"
-    """Where an actor's policy is: `cpu`, or, inline, a GPU such as `cuda` or `cuda:1`."""
+    actor_device: str = "auto"
+    """Where an actor's policy is: `cpu`; `cuda`, through Ray a GPU that it lends, inline also `cuda:1`, ...;
+    `auto`: a GPU where there is one and the envs run beside their actor (configs/layout.py)."""
     unroll_length: int = 50
     """T: steps of a rollout."""
     batch_size: int = 32
@@ -238,10 +239,10 @@ class Config:
             check_ppo(self.ppo, self.rtrl, self.unroll_length, self.batch_size)
         check_layout(self)
         require(
-            self.actor_device == "cpu" or self.runtime == "inline",
+            self.actor_device in ("auto", "cpu", "cuda") or self.runtime == "inline",
             "actor_device",
             self.actor_device,
-            "Ray lends its actors no GPU here: leave it at 'cpu', or set runtime = 'inline'",
+            "through Ray 'auto', 'cpu' or 'cuda': which GPU an actor sees is Ray's choice",
         )
 
     @property
@@ -257,7 +258,18 @@ class Config:
     @property
     def num_cpus(self) -> int:
         """What Ray is asked for: a CPU for each thread of the actors, and of an evaluator beside them."""
-        return (self.num_actors + (self.eval.interval_steps > 0)) * self.env.num_threads
+        evaluator = self.evaluator_threads if self.eval.interval_steps else 0
+        return self.num_actors * self.env.threads + evaluator
+
+    @property
+    def acting_device(self) -> str:
+        """`actor_device`; what was left to the layout, and not laid out, is on the CPU."""
+        return "cpu" if self.actor_device == "auto" else self.actor_device
+
+    @property
+    def evaluator_threads(self) -> int:
+        """An actor's, but one beside actors that have all CPUs: its policy is then on the GPU too."""
+        return self.env.threads if self.acting_device == "cpu" else 1
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"

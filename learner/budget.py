@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +12,18 @@ import torch
 
 from actors.policy import Policy
 from actors.rollout import map_observation, observation_parts
-from configs.layout import ACTOR_MIB
+from configs.layout import ACTOR_MIB, CUDA_ACTOR_MIB
 from configs.schema import Config, ConfigError
 from envs.spec import EnvSpec
 from learner.memory import trace_bytes
 
 LEAST_STORE_MIB = 256
 """Of an object store: weights and Ray's own objects lie there too."""
+
+
+CUDA_MIB = 1024
+"""Of a GPU, what a process that acts on it takes besides: context, libraries' workspaces, activations. An
+estimate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,13 @@ class Share:
     remedy: str
     on_device: bool = False
     """On the learner's device, which may be the host."""
+
+
+def gpu_memory() -> list[int]:
+    """Bytes of each GPU that this process sees."""
+    return [
+        torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())
+    ]
 
 
 def column_bytes(config: Config, spec: EnvSpec) -> int:
@@ -44,16 +56,32 @@ def column_bytes(config: Config, spec: EnvSpec) -> int:
     return seen * (steps + stack - 1) // stack + 16 * steps
 
 
+def acting_bytes(config: Config, policy: Policy, spec: EnvSpec) -> int:
+    """Of one actor on a GPU: CUDA's own, the weights, and what a step of all its slots reads, as it comes and
+    as float32."""
+    weights = sum(tensor.nbytes for tensor in policy.state_dict().values())
+    seen = column_bytes(config, spec) * spec.frames_stacked // (config.unroll_length + 1)
+    return CUDA_MIB * 2**20 + weights + 5 * config.env.num_envs * seen
+
+
 def within_memory(
-    config: Config, policy: Policy, spec: EnvSpec, device: torch.device, host: int, own_ray: bool
+    config: Config,
+    policy: Policy,
+    spec: EnvSpec,
+    device: torch.device,
+    host: int,
+    own_ray: bool,
+    gpus: Sequence[int] = (),
 ) -> Config:
     """`config` with `ray.object_store_mib` set, after a look at what the run will take.
 
-    `config`: as laid out. `host`: bytes of this machine. `own_ray`: the actors, if any, are on this machine.
+    `config`: as laid out. `host`: bytes of this machine; `gpus`: of each of its GPUs. `own_ray`: the actors,
+    if any, are on this machine. Of several GPUs the learner's is counted as if it had its part of the actors.
 
     Raises ConfigError where the host or the GPU is smaller than that.
     """
     column, streams = column_bytes(config, spec), config.num_streams
+    on_gpu, inline = config.acting_device != "cpu", config.runtime == "inline"
     shares: list[Share] = []
     if config.runtime == "ray" and own_ray:
         # Asked for or ready: rollouts_in_flight. In the learner's hand: less than two more (Batcher.covered).
@@ -69,8 +97,8 @@ def within_memory(
         config = dataclasses.replace(config, ray=dataclasses.replace(config.ray, object_store_mib=store))
         remedy = "ray.rollouts_in_flight, unroll_length or num_streams"
         shares.append(Share("object store (ray.object_store_mib)", store * 2**20, remedy))
-        count = config.num_actors
-        shares.append(Share(f"{count} actors", count * ACTOR_MIB * 2**20, "num_actors"))
+        count, each = config.num_actors, CUDA_ACTOR_MIB if on_gpu else ACTOR_MIB
+        shares.append(Share(f"{count} actors", count * each * 2**20, "num_actors"))
     shares.append(Share("batches", 2 * config.batch_size * column, "batch_size or unroll_length"))
     if config.carries_traces:
         row = trace_bytes(policy)
@@ -80,15 +108,21 @@ def within_memory(
         if config.rtrl.fresh_traces or config.rtrl.staleness_interval:
             past = column * spec.frames_stacked * streams * config.rtrl.history_rollouts
             shares.append(Share("rollouts to recompute traces from", past, "rtrl.history_rollouts", True))
-    _tell(shares, "this machine", host, lambda share: device.type == "cpu" or not share.on_device)
-    if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-        _tell(shares, str(device), total, lambda share: share.on_device)
+    acting = []
+    if on_gpu and gpus and (own_ray or inline):
+        count = -(-config.num_actors // len(gpus))
+        what = f"policies of {count} actors" if count > 1 else "the actor's policy"
+        acting = [Share(what, count * acting_bytes(config, policy, spec), "num_actors or num_streams")]
+    learning = [share for share in shares if share.on_device and device.type == "cuda"]
+    _tell([share for share in shares if share not in learning], "this machine", host)
+    if gpus and (acting or learning):
+        index = device.index or 0
+        _tell(acting + learning, f"cuda:{index}", gpus[index])
     return config
 
 
-def _tell(shares: list[Share], where: str, limit: int, counts: Callable[[Share], bool]) -> None:
-    mine = sorted(filter(counts, shares), key=lambda share: -share.size)
+def _tell(shares: list[Share], where: str, limit: int) -> None:
+    mine = sorted(shares, key=lambda share: -share.size)
     total = sum(share.size for share in mine)
     parts = ", ".join(f"{share.what} {_size(share.size)}" for share in mine)
     if total > limit:

@@ -18,13 +18,16 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from actors.fleet.fleet import FleetError
 from actors.fleet.session_folder import session_folder
 from configs.schema import ConfigError, EnvConfig, RayConfig
+
+if TYPE_CHECKING:
+    from actors.fleet.nodes import Free
 
 _ROOT = Path(__file__).resolve().parents[2]
 _EXCLUDES = (".git", ".venv", "runs", "build", "tests", "docs", "benchmarks/results")
@@ -36,9 +39,11 @@ _GIVEN_UP = "timed out during startup"
 
 
 @contextmanager
-def ray_session(config: RayConfig, num_cpus: int, env: EnvConfig | None = None) -> Iterator[int | None]:
-    """Ray is initialised inside and shut down after. Yields the CPUs that are free in a cluster that is
-    joined; None of a session of our own, which has `num_cpus`, however many the machine has.
+def ray_session(
+    config: RayConfig, num_cpus: int, env: EnvConfig | None = None, num_gpus: int = 0
+) -> Iterator[Free | None]:
+    """Ray is initialised inside and shut down after. Yields what is free in a cluster that is joined; None of
+    a session of our own, which has `num_cpus` and `num_gpus`, however many the machine has.
 
     `env`: what the nodes of a cluster are examined for before anything runs there. Where `ray.address` is not
     set, Ray's own RAY_ADDRESS counts, which `ray job submit` sets.
@@ -48,22 +53,22 @@ def ray_session(config: RayConfig, num_cpus: int, env: EnvConfig | None = None) 
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     address = config.address or os.environ.get("RAY_ADDRESS")
-    with _joined(address) if address else _own(config, num_cpus):
+    with _joined(address) if address else _own(config, num_cpus, num_gpus):
         if address and env is not None:
             from actors.fleet.nodes import check_nodes
 
             check_nodes(env, config.start_timeout_s)
-        yield _free_cpus() if address else None
+        yield _free() if address else None
 
 
-def _free_cpus() -> int:
-    from actors.fleet.nodes import free_cpus
+def _free() -> Free:
+    from actors.fleet.nodes import free
 
-    return free_cpus()
+    return free()
 
 
 @contextmanager
-def _own(config: RayConfig, num_cpus: int) -> Iterator[None]:
+def _own(config: RayConfig, num_cpus: int, num_gpus: int) -> Iterator[None]:
     # Ray reads these once, when it is imported: one token serves all sessions of a process. The last one,
     # under a name that its purpose on Linux does not show, makes every Ray process listen on loopback.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -79,7 +84,7 @@ def _own(config: RayConfig, num_cpus: int) -> Iterator[None]:
         try:
             _start(
                 num_cpus=num_cpus,
-                num_gpus=0,
+                num_gpus=num_gpus,
                 include_dashboard=False,
                 object_store_memory=(config.object_store_mib or 256) * 2**20,
                 log_to_driver=False,

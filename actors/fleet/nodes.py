@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 import ray.exceptions
@@ -56,16 +56,34 @@ def _nodes() -> dict[str, dict[str, Any]]:
     return {node["NodeID"]: node for node in ray.nodes()}
 
 
-def actor_nodes(cpus: float = 1) -> list[str]:
-    """The live nodes that have so many CPUs, by id."""
+def actor_nodes(cpus: float = 1, gpus: float = 0) -> list[str]:
+    """The live nodes that have so many CPUs and GPUs, by id."""
     return [
-        name for name, node in _nodes().items() if node["Alive"] and node["Resources"].get("CPU", 0) >= cpus
+        name
+        for name, node in _nodes().items()
+        if node["Alive"]
+        and node["Resources"].get("CPU", 0) >= cpus
+        and node["Resources"].get("GPU", 0) >= gpus
     ]
 
 
-def free_cpus() -> int:
-    """Of all nodes of the cluster, now."""
-    return int(ray.available_resources().get("CPU", 0))
+class Free(NamedTuple):
+    """What a cluster has for actors."""
+
+    cpus: int
+    """Free on all nodes, now."""
+    gpus: int
+    """Whole ones of all nodes, taken or not."""
+    gpu_cpus: int
+    """CPUs beside these: of each GPU as many as beside the one that has fewest."""
+
+
+def free() -> Free:
+    cpus, has = int(ray.available_resources().get("CPU", 0)), []
+    for node in _nodes().values():
+        gpus = int(node["Resources"].get("GPU", 0)) if node["Alive"] else 0
+        has += [int(node["Resources"].get("CPU", 0)) // gpus] * gpus
+    return Free(cpus, len(has), min(cpus, len(has) * min(has, default=0)))
 
 
 def node_name(node_id: str) -> str:
@@ -92,12 +110,13 @@ def lost_node(error: Exception, home: Identity | None) -> str | None:
 
 
 def room() -> str:
-    """How many CPUs the cluster has and how many are free, in words."""
-    total = int(ray.cluster_resources().get("CPU", 0))
-    free = free_cpus()
+    """How many CPUs and GPUs the cluster has and how many are free, in words."""
+    has, rest = ray.cluster_resources(), ray.available_resources()
+    total, left = int(has.get("CPU", 0)), int(rest.get("CPU", 0))
     count = sum(node["Alive"] for node in _nodes().values())
     cpus, nodes = f"{total} CPU" + "s" * (total != 1), f"{count} node" + "s" * (count != 1)
-    return f"the cluster has {cpus} on {nodes}, {free} of them free"
+    gpus = f"; GPUs: {has['GPU']:g}, {rest.get('GPU', 0):g} of them free" if has.get("GPU") else ""
+    return f"the cluster has {cpus} on {nodes}, {left} of them free{gpus}"
 
 
 def _on(node_id: str) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from actors.fleet.nodes import actor_nodes, node_name
 from configs.schema import Config
 
 
-def resources(config: Config) -> dict[str, float]:
-    """What an actor, or an evaluator, takes of its node: a CPU for each of its threads. Its policy is on the
-    CPU."""
-    return {"num_cpus": config.env.num_threads, "num_gpus": 0}
+def resources(config: Config, threads: int | None = None) -> dict[str, float]:
+    """What an actor takes of its node: a CPU for each of its threads, and its share of a GPU where its policy
+    is on one. An evaluator has `threads` of its own."""
+    gpus = 0.0 if config.acting_device == "cpu" else config.ray.actor_gpus
+    return {"num_cpus": config.env.threads if threads is None else threads, "num_gpus": gpus}
 
 
 class Placement:
@@ -32,7 +33,7 @@ class Placement:
 
     def look(self, now: float) -> None:
         """Takes up what has become of the nodes since the last look, and tells it."""
-        nodes = actor_nodes(self._resources["num_cpus"])
+        nodes = actor_nodes(self._resources["num_cpus"], self._resources["num_gpus"])
         before, self.avoided = self.avoided, self._health.avoided(nodes, now)
         for node_id in sorted((before - self.avoided).intersection(nodes)):
             print(f"actors may be placed on {node_name(node_id)} again", flush=True)

@@ -49,10 +49,13 @@ CARE_S = 0.5
 class RayFleet:
     """One Ray worker an actor. Ray must be initialised; `source` must be picklable."""
 
-    def __init__(self, config: Config, source: WeightSource, *, start_step: int = 0) -> None:
+    def __init__(
+        self, config: Config, source: WeightSource, *, start_step: int = 0, worker_class: Any = RolloutWorker
+    ) -> None:
+        """`worker_class`: what benchmarks put in the place of actors."""
         self._limits = config.ray
         self._config_json = config.to_json()
-        self._source = source
+        self._source, self._worker_class = source, worker_class
         self._versions = versions()
         self._rng = incarnations(config.seed, start_step)
         self._health = Health(config.ray, config.num_actors)
@@ -68,8 +71,7 @@ class RayFleet:
 
     def _start(self, actor_id: int) -> None:
         incarnation = int(self._rng.integers(2**63 - 1))
-        remote_class: Any = RolloutWorker  # ray.remote has made it one, which no type says
-        placed = remote_class.options(**self._placement.options())
+        placed = self._worker_class.options(**self._placement.options())
         handle = placed.remote(self._config_json, self._source, actor_id, incarnation)
         life = Life(
             handle, handle.identity.remote(), handle.start.remote(self._versions), self._placement.avoided

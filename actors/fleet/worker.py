@@ -1,4 +1,4 @@
-"""The Ray actors that step envs: one process, E env slots, a copy of the policy on the CPU.
+"""The Ray actors that step envs: one process, E env slots, a copy of the policy.
 
 What Ray is asked for, for each, is in placement.py. What they need besides Ray is imported when they start,
 after they have said where they live: a node that lacks a package is known then.
@@ -6,8 +6,10 @@ after they have said where they live: a node that lacks a package is known then.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import ray
@@ -15,7 +17,7 @@ import ray
 from actors.fleet.nodes import Identity, UnfitNodeError, identity, unfitness
 from actors.output import make_output_last
 from actors.weights import WeightSource
-from configs.schema import Config
+from configs.schema import Config, ConfigError
 
 if TYPE_CHECKING:
     from actors.collect import Collector
@@ -55,10 +57,15 @@ class RolloutWorker:
         try:
             import torch
 
-            from actors.collect import make_collector
+            from actors.collect import check_device, make_collector
+
+            check_device(config)
         except ImportError as error:
             raise UnfitNodeError(str(error)) from error
-        torch.set_num_threads(config.env.num_threads)
+        except ConfigError as error:
+            seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            raise UnfitNodeError(f"{error}; Ray lends this actor the GPUs {seen!r}") from error
+        torch.set_num_threads(config.env.threads)
         self._collector = make_collector(config, source, actor_id, incarnation)
 
     def collect(self) -> Rollout:
@@ -75,7 +82,9 @@ class EvaluationWorker:
 
         make_output_last()
         self._config, self._source = Config.from_json(config_json), source
-        torch.set_num_threads(self._config.env.num_threads)
+        threads = self._config.evaluator_threads
+        self._config = replace(self._config, env=replace(self._config.env, num_threads=threads))
+        torch.set_num_threads(threads)
         self._playing: Playing | None = None
 
     def play(self) -> Finished | None:

@@ -93,7 +93,7 @@ class Playing:
         quota = np.full(rounds * slots, episodes // (rounds * slots))
         quota[: episodes % (rounds * slots)] += 1
         # Slots that are stepped one after the other anyway are envs of their own, which can be left.
-        together = levels > 1 or self._env.num_threads > 1 or suite_of(self._env.id).steps_together
+        together = levels > 1 or self._env.threads > 1 or suite_of(self._env.id).steps_together
         each = for_whole_games(self._env, slots if together else 1)
         for turn, share in enumerate(quota.reshape(rounds, slots)):
             envs = _make(each, turn * slots, 1 if together else slots)
@@ -111,7 +111,13 @@ class Playing:
                 self._errors.append(ReturnError(len(share), self._config.discounting, scale))
             yield Games(
                 envs,
-                LocalInference(self._policy, None, seed=self._seed + turn, greedy=options.greedy),
+                LocalInference(
+                    self._policy,
+                    None,
+                    seed=self._seed + turn,
+                    greedy=options.greedy,
+                    device=self._config.acting_device,
+                ),
                 share.tolist(),
                 seed=self._seed + turn,
                 max_steps=options.max_episode_steps,
@@ -121,7 +127,7 @@ class Playing:
     @property
     def weights(self) -> dict[str, NDArray[Any]]:
         """What is played with, by name."""
-        return {name: tensor.numpy() for name, tensor in self._policy.state_dict().items()}
+        return {name: tensor.cpu().numpy() for name, tensor in self._policy.state_dict().items()}
 
     @property
     def _all(self) -> list[Games]:

@@ -109,7 +109,7 @@ class RayEvaluator:
 
         self._ray: Any = ray
         worker_class: Any = EvaluationWorker  # ray.remote has made it one, which no type says
-        self._worker_class = worker_class.options(**resources(config))
+        self._worker_class = worker_class.options(**resources(config, config.evaluator_threads))
         self._arguments = (config.to_json(), source)
         self._time_limit_s = config.ray.rollout_timeout_s
         self._worker: Any = None

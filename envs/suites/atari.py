@@ -59,7 +59,7 @@ class AtariVecEnv:
         self._envs = AtariVectorEnv(
             game,
             config.num_envs,
-            num_threads=config.num_threads,
+            num_threads=config.threads,
             max_num_frames_per_episode=config.max_episode_frames,
             repeat_action_probability=config.sticky_actions,
             full_action_space=config.full_action_space,

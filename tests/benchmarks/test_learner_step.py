@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 import torch
 
-from benchmarks import learner_step
+from benchmarks import bench, learner_step
 from benchmarks.learner_step import ARMS, check, measure
 from benchmarks.learner_step_case import Rollouts, Size, make_learner
 from kernels.rtrl import chunked
@@ -67,7 +66,7 @@ def test_no_speed_is_reported_for_a_wrong_gradient(monkeypatch, capsys, part) ->
     assert "ms" not in capsys.readouterr().out
 
 
-def test_results_are_saved_as_data_and_table(tmp_path, monkeypatch) -> None:
+def test_results_are_saved_as_data_and_table(tmp_path) -> None:
     threads = str(torch.get_num_threads())
     sizes = [
         "--T",
@@ -83,9 +82,10 @@ def test_results_are_saved_as_data_and_table(tmp_path, monkeypatch) -> None:
         "--threads",
         threads,
     ]
-    monkeypatch.setattr(sys, "argv", ["learner_step", "--quick", *sizes, "--out", str(tmp_path)])
-    learner_step.main()
+    out = tmp_path / "one.json"
+    assert bench.main(["learner", "--quick", *sizes, "--out", str(tmp_path), "--json", str(out)]) == 0
     data = json.loads((tmp_path / "learner-step-cpu.json").read_text())
+    assert json.loads(out.read_text()) == data
     assert data["step"]["size"] == {"T": 4, "B": 2, "N": 8, "encoder": "shallow", "frame": 64}
     assert len(data["step"]["rounds"]) == 2 and data["small_encoder"]["size"]["encoder"] == "mlp"
     assert data["machine"]["torch_threads"] == int(threads)

@@ -10,9 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from command_line import with_fields
-from configs.layout import ACTOR_MIB, described, laid_out, streams_of
+from configs.layout import (
+    ACTOR_MIB,
+    described,
+    laid_out,
+    laid_out_in_cluster,
+    machine_named,
+    streams_of,
+)
 from configs.presets import preset
-from configs.schema import Config, ConfigError, EnvConfig
+from configs.schema import Config, ConfigError, EnvConfig, EvalConfig, RayConfig
 
 PAPER = preset("atari_breakout_rtrl")
 
@@ -111,3 +118,77 @@ def test_the_layout_is_told_in_a_line() -> None:
     )
     own = dataclasses.replace(PAPER, num_actors=48, env=dataclasses.replace(PAPER.env, num_threads=2))
     assert described(own, laid_out(own, 14), "") == "48 streams: 48 actors of 1 env slot on 2 threads"
+
+
+def on_gpu(config: Config, cpus: int = 15, gpus: int = 1, **changes: object) -> Config:
+    laid = laid_out(dataclasses.replace(config, **changes), cpus, gpus=gpus)
+    assert laid_out(laid, 1, gpus=gpus) == laid, "what is chosen stays"
+    return laid
+
+
+def test_beside_a_gpu_a_few_actors_have_all_cpus_and_act_on_it() -> None:
+    laid = on_gpu(PAPER)
+    assert (laid.num_actors, laid.env.num_envs, laid.env.num_threads) == (2, 24, 7)
+    assert laid.acting_device == "cuda" and laid.num_cpus == 14
+    assert laid.ray.actor_gpus == 0.3333, "two actors, and the learner on the same GPU"
+    assert on_gpu(PAPER, device="cpu", actor_device="cuda").ray.actor_gpus == 0.5
+    assert on_gpu(PAPER, device="cpu").acting_device == "cpu"
+    evaluated = on_gpu(PAPER, eval=EvalConfig(interval_steps=1000))
+    assert evaluated.ray.actor_gpus == 0.25 and evaluated.num_cpus == 15
+    small = on_gpu(PAPER, cpus=3)
+    assert (small.num_actors, small.env.num_threads, small.ray.actor_gpus) == (1, 3, 0.5)
+    two = on_gpu(PAPER, cpus=31, gpus=2)
+    assert (two.num_actors, two.env.num_threads, two.ray.actor_gpus) == (4, 7, 0.5)
+    few = on_gpu(PAPER, num_streams=3, batch_size=3, cpus=64)
+    assert (few.num_actors, few.env.num_envs, few.env.num_threads) == (2, 2, 2), "no thread without a slot"
+
+
+def test_all_of_it_can_be_set_and_envs_in_the_actors_thread_stay_on_cpus() -> None:
+    laid = on_gpu(PAPER, num_actors=3, ray=RayConfig(actor_gpus=0.1))
+    assert (laid.env.num_envs, laid.env.num_threads, laid.ray.actor_gpus) == (16, 5, 0.1)
+    threads = on_gpu(PAPER, env=dataclasses.replace(PAPER.env, num_threads=5))
+    assert (threads.num_actors, threads.env.num_threads, threads.acting_device) == (3, 5, "cuda")
+    on_cpus = on_gpu(PAPER, actor_device="cpu")
+    assert layout(on_cpus) == (48, 15, 4) and on_cpus.ray.actor_gpus == 0 and on_cpus.env.threads == 1
+    cartpole = on_gpu(dataclasses.replace(preset("cartpole_rtrl"), num_actors=0))
+    assert cartpole.acting_device == "cpu" and cartpole.num_actors == 15
+    lab = on_gpu(preset("dmlab_rooms_watermaze_rtrl"))
+    assert lab.acting_device == "cuda" and lab.num_actors == 15 and lab.ray.actor_gpus == 0.0625
+    inline = on_gpu(PAPER, runtime="inline")
+    assert (inline.num_actors, inline.env.num_threads, inline.ray.actor_gpus) == (1, 15, 0)
+
+
+@given(st.integers(1, 8), st.integers(1, 40), st.booleans(), st.booleans())
+def test_the_shares_of_gpus_have_room_on_them(gpus: int, actors: int, evaluator: bool, learner: bool) -> None:
+    config = dataclasses.replace(
+        PAPER,
+        num_actors=actors,
+        actor_device="cuda",
+        device="auto" if learner else "cpu",
+        eval=EvalConfig(interval_steps=int(evaluator)),
+    )
+    share = laid_out(config, 64, gpus=gpus).ray.actor_gpus
+    each = int(1 / share + 1e-9)  # Ray lends parts of one GPU, never of two
+    assert each * gpus >= actors + evaluator + (learner and gpus == 1)
+
+
+def test_a_cluster_uses_its_gpus_where_its_cpus_are() -> None:
+    config = dataclasses.replace(PAPER, eval=EvalConfig(interval_steps=1000))
+    laid, words = laid_out_in_cluster(config, 32, 2, 32)
+    assert (laid.acting_device, laid.num_actors, laid.env.num_threads) == ("cuda", 4, 7)
+    assert words == "32 free CPUs and 2 GPUs of the cluster"
+    laid, words = laid_out_in_cluster(config, 100, 1, 16)
+    assert (laid.acting_device, laid.num_actors) == ("cpu", 48), "84 CPUs would stand idle"
+    laid, _ = laid_out_in_cluster(dataclasses.replace(config, actor_device="cuda"), 100, 1, 16)
+    assert (laid.acting_device, laid.num_actors, laid.env.num_threads) == ("cuda", 2, 7)
+    with pytest.raises(ConfigError, match="actor_device = 'cuda': no node of the cluster has a GPU"):
+        laid_out_in_cluster(dataclasses.replace(config, actor_device="cuda"), 32, 0, 0)
+    with pytest.raises(ConfigError, match="actor_device = 'cuda:1': through Ray 'auto', 'cpu' or 'cuda'"):
+        dataclasses.replace(PAPER, actor_device="cuda:1")
+
+
+def test_the_layout_on_a_gpu_is_told_in_a_line() -> None:
+    assert described(PAPER, on_gpu(PAPER), machine_named(16, 1)) == (
+        "48 streams: 2 actors of 24 env slots on 7 threads, acting on cuda (0.3333 of a GPU each), "
+        "chosen for 16 cores and 1 GPU (--num-actors sets another number)"
+    )

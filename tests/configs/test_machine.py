@@ -1,4 +1,4 @@
-"""Cores by affinity and cgroup quota, memory by cgroup limit: over file trees as Linux shows them, and here."""
+"""Cores by affinity and cgroup quota, memory by cgroup limit: file trees as Linux shows them, and here."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_bad_value_names_field_value_and_remedy(changes: dict[str, Any], words: 
     [
         {"id": ""},
         {"num_envs": -1},
-        {"num_threads": 0},
+        {"num_threads": -1},
         {"max_episode_frames": 0},
         {"sticky_actions": 1.0},
         {"noop_max": -1},

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from actors.policy import Policy
-from configs.layout import laid_out
+from configs.layout import CUDA_ACTOR_MIB, laid_out
 from configs.presets import preset
 from configs.schema import Config, ConfigError, PolicyConfig, RtrlConfig
 from envs.spec import EnvSpec
-from learner.budget import column_bytes, within_memory
+from learner.budget import CUDA_MIB, acting_bytes, column_bytes, within_memory
 from learner.learner import Learner
+from learner.memory import trace_bytes
 from tests.learner.batches import SPEC
 from tests.learner.batches import config as small
 
@@ -29,11 +30,15 @@ def _check(config: Config, spec: EnvSpec = ATARI, host: int = 1000 * GIB, own_ra
     return within_memory(config, policy, spec, CPU, host, own_ray)
 
 
-def _big(**changes: object) -> Config:
+def _asked(**changes: object) -> Config:
     """768 streams of the paper's network at N = 512."""
     base = preset("atari_breakout_rtrl")
     policy = PolicyConfig(encoder="nature", core="elstm", hidden_size=512)
-    return laid_out(dataclasses.replace(base, num_streams=768, policy=policy, **changes), 16)
+    return dataclasses.replace(base, **{"num_streams": 768, "policy": policy} | changes)
+
+
+def _big(**changes: object) -> Config:
+    return laid_out(_asked(**changes), 16)
 
 
 def test_gigabytes_are_told_before_they_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,3 +83,34 @@ def test_an_object_store_that_is_too_small_for_the_rollouts_under_way_is_refused
         _check(dataclasses.replace(config, ray=ray))
     joined = dataclasses.replace(config, ray=ray)
     assert _check(joined, own_ray=False).ray.object_store_mib == 512, "the nodes' own affair"
+
+
+GPU = torch.device("cuda")
+
+
+def _on_gpu(host: int = 1000 * GIB, gpus: tuple[int, ...] = (80 * GIB,), **changes: object) -> Config:
+    config = laid_out(_asked(**changes), 15, gpus=len(gpus))
+    policy = Policy(ATARI, config.policy)
+    return within_memory(config, policy, ATARI, GPU, host, True, gpus)
+
+
+def test_policies_on_a_gpu_are_counted_beside_the_traces(capsys: pytest.CaptureFixture[str]) -> None:
+    config = _on_gpu()
+    assert (config.num_actors, config.env.num_envs) == (2, 384)
+    host, gpu = capsys.readouterr().out.splitlines()
+    assert f"2 actors {2 * CUDA_ACTOR_MIB / 1024:.1f} GiB" in host and "traces" not in host
+    policy = Policy(ATARI, config.policy)
+    inputs = 384 * 4 * 84 * 84 * (1 + 4)  # bytes, and floats of them
+    weights = sum(parameter.nbytes for parameter in policy.parameters())
+    each = CUDA_MIB * MIB + weights + inputs
+    assert acting_bytes(config, policy, ATARI) == pytest.approx(each, rel=0.02)
+    assert f"memory of cuda:0: {(2 * each + 768 * trace_bytes(policy)) / GIB:.1f} GiB of 80.0 GiB" in gpu
+    assert "policies of 2 actors" in gpu and "traces of 768 streams" in gpu
+
+
+def test_a_gpu_that_is_too_small_for_both_is_refused_and_one_each_is_enough() -> None:
+    with pytest.raises(ConfigError, match=r"cuda:0 has 2\.5 GiB: policies of 2 actors.*lower num_actors"):
+        _on_gpu(gpus=(5 * GIB // 2,))
+    _on_gpu(gpus=(5 * GIB // 2,), actor_device="cpu")
+    with pytest.raises(ConfigError, match=r"this machine has 2\.0 GiB: 2 actors 2\.9 GiB"):
+        _on_gpu(host=2 * GIB, num_streams=48)

@@ -8,6 +8,12 @@ that fails. Where the code has changed under an entry, mend its text; an entry w
 
 from __future__ import annotations
 
-from tests.mutants import in_actors, in_envs, in_kernels, in_learner
+from tests.mutants import in_actors, in_configs, in_envs, in_kernels, in_learner
 
-MUTANTS = [*in_kernels.MUTANTS, *in_learner.MUTANTS, *in_actors.MUTANTS, *in_envs.MUTANTS]
+MUTANTS = [
+    *in_kernels.MUTANTS,
+    *in_learner.MUTANTS,
+    *in_actors.MUTANTS,
+    *in_envs.MUTANTS,
+    *in_configs.MUTANTS,
+]

@@ -206,8 +206,8 @@ MUTANTS = [
         "actors/play/test_evaluate.py",
         (
             "every evaluation has the same games",
-            "                seed=self._seed + turn,\n",
-            "                seed=turn,\n",
+            "                seed=self._seed + turn,\n                max_steps",
+            "                seed=turn,\n                max_steps",
         ),
         ("memory games begin without their cue", "random_phase=False", "random_phase=True"),
         ("the rest of the games is left out", "quota[: episodes % (rounds * slots)] += 1", "pass"),
@@ -222,6 +222,24 @@ MUTANTS = [
             "a level's return is that of its best game",
             "level: float(np.mean(played))",
             "level: float(np.max(played))",
+        ),
+    ),
+    *in_file(
+        "actors/fleet/requests.py",
+        "actors/fleet/test_requests.py",
+        ("a look finds one of all", "num_returns=len(wanted), timeout=0", "num_returns=1, timeout=0"),
+        ("a rollout of a skipped actor is handed out", "if owner in skip:", "if False:"),
+        ("one of a failed actor too", "if owner is not None:", "if True:"),
+        ("the newest goes first", "in tuple(self._finished):", "in tuple(reversed(self._finished)):"),
+        ("one that was taken stays ready", "self._finished.remove(reference)", "pass"),
+    ),
+    *in_file(
+        "actors/fleet/placement.py",
+        "actors/fleet/test_gpu_placement.py",
+        (
+            "actors on a GPU are lent none",
+            '"num_gpus": gpus}',
+            '"num_gpus": 0}',
         ),
     ),
 ]

@@ -461,4 +461,22 @@ MUTANTS = [
         ("a tuple comes back as a list", "return tuple(join_state(", "return list(join_state("),
         ("an array comes back as a tensor", 'tensors[value] if kind == "tensor"', "tensors[value] if True"),
     ),
+    *in_file(
+        "learner/budget.py",
+        "learner/test_budget.py",
+        (
+            "what the learner has in hand takes no room",
+            "(config.ray.rollouts_in_flight + 2)",
+            "(config.ray.rollouts_in_flight)",
+        ),
+        ("all streams share one trace", "row * streams,", "row,"),
+        ("a little too much is let pass", "if total > limit:", "if total > 1.5 * limit:"),
+        (
+            "a GPU holds one actor's policy",
+            "count * acting_bytes(config, policy, spec)",
+            "acting_bytes(config, policy, spec)",
+        ),
+        ("frames of a stack are counted each", "seen * (steps + stack - 1) // stack", "seen * steps"),
+        ("traces on a GPU are counted in the host", "if share not in learning]", "]"),
+    ),
 ]

@@ -78,7 +78,7 @@ class DmlabVecEnv:
         names = [f"{PREFIX}{level}, stream {first_stream + slot}" for slot, level in enumerate(levels)]
         how = (self._observed.asked, _settings(config), options.renderer, options.level_cache)
         self._plans = [(name, path_of(level), *how) for name, level in zip(names, levels, strict=True)]
-        self._num_maps, self._renderer_threads = options.num_maps, config.num_threads
+        self._num_maps, self._renderer_threads = options.num_maps, config.threads
         self._ahead = E > 1 if options.reset_ahead is None else options.reset_ahead
         self._engines: list[EngineProcess] = []
         """[E], those that play."""

@@ -92,7 +92,7 @@ class EnvpoolVecEnv(_ProcgenVecEnv):
     def __init__(self, config: EnvConfig) -> None:
         super().__init__(config)
         self._envpool = _load_envpool()
-        self._num_threads = config.num_threads
+        self._num_threads = config.threads
         self._envs: Any = None
 
     def reset(self, seed: int) -> NDArray[Any]:

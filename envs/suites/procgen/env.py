@@ -50,7 +50,7 @@ def _check(config: EnvConfig) -> None:
     modes = ["easy", "hard", *(name for name, games in _MODES.items() if game in games)]
     if mode not in modes:
         raise EnvError(f"env.procgen.distribution_mode = {mode!r}: {config.id} has {', '.join(modes)}")
-    if _choose(config) == "procgen" and config.num_threads != 1:
+    if _choose(config) == "procgen" and config.threads != 1:
         raise EnvError(
             f"env.num_threads = {config.num_threads} cannot take effect: the ProcGen backend 'procgen' steps "
             "its slots one after the other; leave it at 1, or install envpool for env.procgen.backend"

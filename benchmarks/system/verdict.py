@@ -1,4 +1,4 @@
-"""What the windows and rates of `launch.py bench` say: medians with their spread, bottleneck, what to change.
+"""What the windows of `launch.py bench system` say: the bottleneck, and what to change.
 
 The bottleneck is acting or learning, and the running system tells which, not its parts. It is learning where
 the learner never waits: then the actors wait for it. Where it does wait, it waits for acting; but if the run
@@ -7,50 +7,16 @@ uses all cores, that says only who lost the race for them, and the bottleneck is
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
+from benchmarks.system.watched import Window
+from configs.schema import Config
 
-from benchmarks.watched import Window
-from configs.schema import Config, ConfigError
-
-CONFIDENCE = 0.95
-RESAMPLES = 2000
 BUSY = 0.85
 """Of the cores in use, and no more can be had from them."""
 PATIENT = 0.1
 """Of the time waiting, and the learner is what others wait for."""
-
-
-def interval(values: Sequence[float]) -> list[float] | None:
-    """Percentile bootstrap of the median; None of a single value. Raises ConfigError without scipy."""
-    try:
-        from scipy import stats
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "bench needs the package 'scipy', which is not installed: pip install -c constraints.txt scipy"
-        ) from error
-    if len(values) < 2:
-        return None
-    result = stats.bootstrap(
-        (np.asarray(values),),
-        np.median,
-        confidence_level=CONFIDENCE,
-        n_resamples=RESAMPLES,
-        method="percentile",  # defined also where all repeats agree
-        rng=np.random.default_rng(0),
-    )
-    return [float(bound) for bound in result.confidence_interval]
-
-
-def ceiling(rates: Mapping[str, float], learner_on_gpu: bool) -> float:
-    """Agent steps a second of env, inference and learner if the cores did nothing else."""
-    acting = 1 / (1 / rates["env"] + 1 / rates["inference"])
-    if learner_on_gpu:
-        return min(acting, rates["learner"])
-    return 1 / (1 / acting + 1 / rates["learner"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +80,3 @@ def advice(config: Config, use: Use, parts: Mapping[str, float], cores: int, on_
         costly = "its environments cost more than its policy: a cheaper environment"
     elsewhere = "" if on_gpu else ", or a GPU for the learner, which leaves its cores to the actors"
     return f"{costly}; more cores (--num-actors, docs/cluster.md){elsewhere}"
-
-
-def median(values: Sequence[float]) -> float:
-    return statistics.median(values)

@@ -11,16 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from actors.collect import make_collector
 from actors.inference import LocalInference
 from actors.policy import Policy
 from configs.machine import available_cores
 from configs.schema import Config
-from envs.make import env_spec, make_vec
+from envs.make import make_vec
 from envs.spec import VecEnv
-from learner.batcher import Batch, Batcher
-from learner.learner import Learner
-from learner.publish import LocalPublisher
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,12 +41,14 @@ class Part:
         return self.copies * self.steps * calls / (time.perf_counter() - start)
 
 
-def make_parts(config: Config, device: torch.device, stack: ExitStack) -> Iterator[tuple[str, list[Part]]]:
+def make_parts(
+    config: Config, update: Callable[[], object], on_gpu: bool, stack: ExitStack
+) -> Iterator[tuple[str, list[Part]]]:
     """Each part by name: on one thread a core, and with threads for all cores; the better one counts.
 
         env        the actors' vector env, random actions
-        inference  `LocalInference` on E slots
-        learner    `Learner.update` on a batch that is at hand
+        inference  `LocalInference` on E slots, on the actors' device
+        learner    `update`, of a batch that is at hand
 
     `stack` closes their environments.
     """
@@ -58,11 +56,10 @@ def make_parts(config: Config, device: torch.device, stack: ExitStack) -> Iterat
     copies = {threads: cores // threads for threads in sorted({1, cores})}
     yield "env", [Part(_env(config, threads, stack), slots, threads, n) for threads, n in copies.items()]
     inference = _inference(config, stack)
-    yield "inference", [Part(inference, slots, threads, n) for threads, n in copies.items()]
-    learner, steps = _learner(config, device), config.steps_per_update
-    if device.type == "cuda":
-        copies = {1: 1}
-    yield "learner", [Part(learner, steps, threads, n) for threads, n in copies.items()]
+    acting = copies if config.acting_device == "cpu" else {1: 1}
+    yield "inference", [Part(inference, slots, threads, n) for threads, n in acting.items()]
+    learning = {1: 1} if on_gpu else copies
+    yield "learner", [Part(update, config.steps_per_update, threads, n) for threads, n in learning.items()]
 
 
 def _opened(config: Config, stack: ExitStack) -> VecEnv:
@@ -87,7 +84,8 @@ def _env(config: Config, threads: int, stack: ExitStack) -> Callable[[], object]
 
 def _inference(config: Config, stack: ExitStack) -> Callable[[], object]:
     env = _opened(config, stack)
-    inference, slots = LocalInference(Policy(env.spec, config.policy), None, seed=1), env.num_envs
+    policy = Policy(env.spec, config.policy)
+    inference, slots = LocalInference(policy, None, seed=1, device=config.acting_device), env.num_envs
     observation, reset = env.reset(seed=1), np.zeros(slots, np.bool_)
     reward, group = np.zeros(slots, np.float32), inference.open(slots)
 
@@ -96,21 +94,3 @@ def _inference(config: Config, stack: ExitStack) -> Callable[[], object]:
         return inference.take(group)
 
     return decide
-
-
-def _learner(config: Config, device: torch.device) -> Callable[[], object]:
-    """Updates on one real batch, again and again (its streams break each time, which costs a little more)."""
-    learner = Learner(Policy(env_spec(config.env), config.policy), config, device)
-    publisher, batcher = LocalPublisher(), Batcher(config, device)
-    publisher.publish(learner.policy, 0)
-    batch: Batch | None = None
-    for actor_id in range(config.num_actors):
-        collector = make_collector(config, publisher.source, actor_id, incarnation=actor_id)
-        batcher.add(collector.collect(), 0)
-        collector.close()
-        batch = batcher.next_batch()
-        if batch is not None:
-            break
-    assert batch is not None, "no batch is larger than all streams"
-    whole = batch
-    return lambda: learner.update(whole)

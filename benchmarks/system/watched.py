@@ -13,9 +13,10 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
+import torch
 from numpy.typing import NDArray
 
 from actors.fleet.cluster import ray_session
@@ -32,6 +33,11 @@ SETTLE_S = 1.5
 """After a stand-still: the rollouts that were ready are used up, and the caches are warm."""
 
 
+LOOK_S = 0.3
+STILL = 0.1
+"""Of a core in use, by all actors together, and they are said to stand still."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """What one look at the running system saw."""
@@ -44,6 +50,8 @@ class Window:
     cpu_s: dict[str, float]
     """CPU seconds by group of processes: `learner` (this one), `actors` (with their engines), `Ray`, and
     `others`, which are not of this run."""
+    process_s: dict[str, float]
+    """The same of this run by process, named by what it is and its number."""
 
 
 class Watched:
@@ -55,9 +63,10 @@ class Watched:
         learner: Learner,
         stop: StopFlag,
         seconds: float,
-        between: Callable[[Window], bool],
+        between: Callable[[Window], bool | None],
     ) -> None:
-        """`between` is called after each window, while the system stands still; False ends the run."""
+        """`between` is called after each window, while no rollout is taken. It says whether the run stood
+        still meanwhile, and settles again before the next window; None ends it."""
         self._fleet, self._learner, self._stop = fleet, learner, stop
         self._seconds, self._between = seconds, between
         self._backlog = learner.config.num_actors * learner.config.ray.rollouts_in_flight
@@ -65,7 +74,7 @@ class Watched:
         self._settle()
 
     def _settle(self) -> None:
-        self._opened: tuple[float, int, dict[int, tuple[str, float]], float] | None = None
+        self._opened: tuple[float, int, dict[int, Spent], float] | None = None
         self._taken, self._waited, self._since = 0, 0.0, time.perf_counter()
 
     @property
@@ -88,19 +97,25 @@ class Watched:
         now = time.perf_counter()
         if self._opened is None:
             if self._taken >= self._backlog and now - self._since >= SETTLE_S:
-                self._waited = 0.0
-                self._opened = now, self._step, cpu_seconds(), machine_seconds()
+                self._open(now)
             return
         since, step, cpu, machine = self._opened
         if now - since < self._seconds:
             return
-        used = spent(cpu, cpu_seconds())
+        used, processes = spent(cpu, cpu_seconds())
         used["others"] = max(0.0, machine_seconds() - machine - sum(used.values()))
-        window = Window(now - since, self._step - step, self._waited, used)
-        if self._between(window):
+        window = Window(now - since, self._step - step, self._waited, used, processes)
+        stood_still = self._between(window)
+        if stood_still is None:
+            self._stop.reason = "measured"
+        elif stood_still:
             self._settle()
         else:
-            self._stop.reason = "measured"
+            self._open(time.perf_counter())
+
+    def _open(self, now: float) -> None:
+        self._waited = 0.0
+        self._opened = now, self._step, cpu_seconds(), machine_seconds()
 
     def state_dict(self) -> dict[str, NDArray[Any]] | None:
         return None
@@ -109,30 +124,53 @@ class Watched:
         raise ValueError("a measured run is not resumed")
 
 
-def cpu_seconds() -> dict[int, tuple[str, float]]:
-    """Group and CPU seconds so far of this process and of all below it, by process id."""
+class Spent(NamedTuple):
+    group: str
+    name: str
+    seconds: float
+
+
+def cpu_seconds() -> dict[int, Spent]:
+    """Of this process and of all below it, by process id: CPU seconds so far."""
     root = psutil.Process()
-    found = {root.pid: ("learner", sum(root.cpu_times()[:2]))}
+    found = {root.pid: Spent("learner", f"learner {root.pid}", sum(root.cpu_times()[:2]))}
     for child in root.children(recursive=True):
         try:
             names = [one.name() for one in (child, *child.parents()) if one.pid != root.pid]
             actor = any(name.startswith("ray::RolloutW") for name in names)
             ray = any(name.startswith(("raylet", "gcs_server", "ray::")) for name in names)
             group = "Ray" if ray and not actor else "actors"
-            found[child.pid] = (group, sum(child.cpu_times()[:2]))
+            name = f"{child.name()} {child.pid}"
+            found[child.pid] = Spent(group, name, sum(child.cpu_times()[:2]))
         except psutil.NoSuchProcess:  # ended meanwhile
             continue
     return found
 
 
 def spent(
-    before: Mapping[int, tuple[str, float]], after: Mapping[int, tuple[str, float]]
-) -> dict[str, float]:
-    """CPU seconds by group between two looks. Those of a process that ended in between are lost."""
+    before: Mapping[int, Spent], after: Mapping[int, Spent]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """CPU seconds by group, and by process, between two looks. Those of a process that ended in between are
+    lost."""
     groups: dict[str, float] = {}
-    for pid, (group, seconds) in after.items():
-        groups[group] = groups.get(group, 0.0) + seconds - before.get(pid, (group, 0.0))[1]
-    return groups
+    processes: dict[str, float] = {}
+    for pid, now in after.items():
+        seconds = now.seconds - (before[pid].seconds if pid in before else 0.0)
+        groups[now.group] = groups.get(now.group, 0.0) + seconds
+        processes[now.name] = seconds
+    return groups, processes
+
+
+def wait_until_still(seconds: float = 60.0) -> None:
+    """Returns once no process below this one works: the actors have done what they were asked for."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        before = cpu_seconds()
+        time.sleep(LOOK_S)
+        groups, _ = spent(before, cpu_seconds())
+        if groups.get("actors", 0.0) < STILL * LOOK_S:
+            return
+    print(f"the actors are not still after {seconds:g} s: what is measured next is disturbed", flush=True)
 
 
 def machine_seconds() -> float:
@@ -151,13 +189,14 @@ class _Nowhere:
     def close(self, exit_code: int = 0) -> None: ...
 
 
-def run_watched(config: Config, seconds: float, between: Callable[[Window], bool]) -> None:
+def run_watched(config: Config, seconds: float, between: Callable[[Window], bool | None]) -> None:
     """Trains as `train` does, without W&B and files of metrics, until `between` has seen enough windows."""
     spec, stop = env_spec(config.env), StopFlag()
     learner = Learner(Policy(spec, config.policy), config, resolve_device(config.device))
     with ExitStack() as stack:
         if config.runtime == "ray":
-            stack.enter_context(ray_session(config.ray, config.num_cpus))
+            gpus = 0 if config.acting_device == "cpu" else torch.cuda.device_count()
+            stack.enter_context(ray_session(config.ray, config.num_cpus, num_gpus=gpus))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         publisher = make_publisher(config.runtime)
         stack.callback(publisher.close)

@@ -1,0 +1,102 @@
+"""Every verb of `launch.py bench` through the real command line, small: it runs, tells, and writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.bench import VERBS, main
+from configs.schema import ConfigError
+from tests.integration.cli import Launch
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+SHORT = ("--pairs", "2", "--seconds", "0.2")
+
+
+def ran(launch: Launch, out: Path, *words: str) -> tuple[dict[str, Any], str]:
+    """The result that a verb wrote, and all that it printed."""
+    code, printed = launch("bench", *words, "--json", str(out), timeout_s=600.0)
+    assert code == 0, printed
+    return json.loads(out.read_text()), printed
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_system_through_ray(launch: Launch, tmp_path: Path) -> None:
+    result, printed = ran(launch, tmp_path / "out.json", "system", "cartpole_rtrl", *SHORT)
+    assert len(result["series"]["ratio"]) == 2 and result["ratio"]["median"] > 0
+    assert "of the ceiling" in printed and "bottleneck: " in printed and "chosen for" in printed
+
+
+def test_a_preset_alone_is_the_system(launch: Launch, tmp_path: Path) -> None:
+    words = ("memory_rtrl", "--runtime", "inline", *SHORT)
+    result, printed = ran(launch, tmp_path / "out.json", *words)
+    assert result["config"]["preset"] == "memory_rtrl" and "bottleneck: " in printed
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ingest(launch: Launch, tmp_path: Path) -> None:
+    words = ("ingest", "--actors", "2", "--slots", "2", "--unroll-length", "5", "--batch-size", "3", *SHORT)
+    result, printed = ran(launch, tmp_path / "out.json", *words)
+    assert result["rollout"]["bytes"] == 6 * 2 * 84 * 84
+    assert min(result["series"]["ingest"]) > 0 and len(result["series"]["copy"]) == 2
+    assert "bound by " in printed and "pair 2 of 2" in printed
+    slow = (*words, "--rate", "0.0001")
+    result, printed = ran(launch, tmp_path / "slow.json", *slow)
+    assert max(result["series"]["ingest"]) < min(result["series"]["copy"]) / 100
+    assert "2 simulated actors start" in printed and result["offered_GB/s"] == 0.0001
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_scale(launch: Launch, tmp_path: Path) -> None:
+    words = ("scale", "--actors", "3", "1", "--kib", "8", *SHORT)
+    result, printed = ran(launch, tmp_path / "out.json", *words)
+    assert list(result["actors"]) == ["1", "3"] and isinstance(result["flat"], bool)
+    assert all(row["cpu_us"] > 0 for rows in result["rounds"].values() for row in rows)
+    assert "from 1 to 3 actors the learner's thread pays" in printed and "round 2 of 2" in printed
+
+
+@pytest.mark.slow
+def test_acting(launch: Launch, tmp_path: Path) -> None:
+    words = ("acting", "atari_breakout_rtrl_bench", "--layouts", "1x2", "1x2x2x2", *SHORT)
+    result, printed = ran(launch, tmp_path / "out.json", *words)
+    assert set(result["layouts"]) == {"1x2", "1x2x2x2"}
+    assert all(row["sps"]["median"] > 0 for row in result["layouts"].values())
+    assert "round 2 of 2, 1x2x2x2: " in printed
+    code, printed = launch("bench", "acting", "memory_rtrl", "--layouts", "1x2x1x2")
+    assert code == 2 and "steps its slots in the actor's own thread" in printed
+
+
+def test_learner(launch: Launch, tmp_path: Path) -> None:
+    sizes = ("--T", "4", "--B", "2", "--N", "8", "--encoder", "shallow", "--rounds", "2", "--threads", "1")
+    result, printed = ran(launch, tmp_path / "out.json", "learner", "--quick", *sizes)
+    assert len(result["step"]["rounds"]) == 2 and "RTRL / TBPTT: " in printed
+
+
+def test_help_lists_the_verbs_and_what_is_none_is_refused_with_them(launch: Launch) -> None:
+    code, printed = launch("bench", "--help")
+    assert code == 0 and all(f"bench {verb} " in printed.replace("[system]", "system") for verb in VERBS)
+    code, printed = launch("bench", "speed")
+    assert code == 2
+    assert "'speed' is neither a benchmark (system, learner, ingest, scale, acting) nor a preset" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (("scale", "--pairs", "0"), "--pairs = 0: must be positive"),
+        (("scale", "--actors", "0", "2"), "--actors = .*: needs at least 1"),
+        (("ingest", "--seconds", "-1"), "--seconds = -1.0: must be positive"),
+        (("ingest", "--rate", "-1"), "--rate = -1.0: cannot be negative"),
+        (("acting", "--layouts", "4"), "--layouts = '4': needs ACTORSxSLOTS"),
+        (("acting", "none"), "unknown preset 'none'"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(words: tuple[str, ...], fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        main(list(words))
