@@ -154,6 +154,16 @@ def test_a_gradient_that_is_not_finite_stops_too_where_the_loss_is() -> None:
     assert learner.updates == learner.global_step == 0
 
 
+def test_a_gradient_of_nan_behind_a_finite_loss_moves_no_weight() -> None:
+    learner = _learner()
+    before = _weights(learner)
+    for parameter in learner.policy.core.parameters():
+        parameter.register_hook(lambda gradient: torch.full_like(gradient, float("nan")))
+    with pytest.raises(LearnerError, match=r"loss -?\d\S*, gradient norm nan"):
+        learner.update(_batch())
+    assert all(torch.equal(before[name], t) for name, t in learner.policy.state_dict().items())
+
+
 def test_policy_lag_is_counted_in_updates() -> None:
     learner = _learner()
     for number in range(3):
