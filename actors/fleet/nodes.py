@@ -82,7 +82,7 @@ def free() -> Free:
     cpus, has = int(ray.available_resources().get("CPU", 0)), []
     for node in _nodes().values():
         gpus = int(node["Resources"].get("GPU", 0)) if node["Alive"] else 0
-        has += [int(node["Resources"].get("CPU", 0)) // gpus] * gpus
+        has += [int(node["Resources"].get("CPU", 0)) // max(gpus, 1)] * gpus
     return Free(cpus, len(has), min(cpus, len(has) * min(has, default=0)))
 
 

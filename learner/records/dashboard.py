@@ -112,7 +112,8 @@ CONDITIONAL: dict[str, tuple[str, ...]] = {
     "eval/return_error": (*_EVALUATION, "--reward-clipping", "none"),
     **dict.fromkeys(("perf/time_evaluate_ms", "faults/eval_errors"), _EVALUATION),
 }
-"""Metrics that not every run logs, and words of `launch.py train` that make them appear."""
+"""Metrics that not every run logs, and words of `launch.py train` that make them appear; `eval/return_error`
+not where rewards are normalised."""
 
 
 def build(entity: str, project: str) -> Any:

@@ -34,15 +34,19 @@ def shown() -> list[str]:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Offline runs with an API key in the environment: a plain one, and one with all of CONDITIONAL, but for
-    what excludes the rest: another objective, of a run of its own."""
-    options = {words[i : i + 2] for words in CONDITIONAL.values() for i in range(0, len(words), 2)}
+    what excludes some of the rest, which are runs of their own: another objective, and flags alone (without
+    a value), which normalise."""
+    flags = {words for words in CONDITIONAL.values() if len(words) == 1}
+    valued = set(CONDITIONAL.values()) - flags
+    options = {words[i : i + 2] for words in valued for i in range(0, len(words), 2)}
     ppo = ("--objective", "ppo")
     more = [word for pair in sorted(options - {ppo}) for word in pair]
+    normalised = [word for words in sorted(flags) for word in words]
     folders = {}
     with pytest.MonkeyPatch.context() as patch:
         no_account(patch, tmp_path_factory.mktemp("home"))
         patch.setenv("WANDB_API_KEY", CANARY)
-        for name, options in (("plain", []), ("all", more), ("ppo", ppo)):
+        for name, options in (("plain", []), ("all", more), ("ppo", ppo), ("normalised", normalised)):
             folders[name] = tmp_path_factory.mktemp(name)
             where = ["--run-dir", str(folders[name]), "--wandb.mode", "offline", "--total-steps", str(STEPS)]
             assert launch.main(["train", "memory_tbptt", *where, *options]) == 0
@@ -73,7 +77,8 @@ def test_a_run_logs_every_metric_but_the_conditional_ones(runs: dict[str, Path])
 
 
 def test_each_conditional_metric_appears_with_its_option(runs: dict[str, Path]) -> None:
-    assert (logged(runs["all"]) | logged(runs["ppo"])) - {"global_step"} == set(shown())
+    special = logged(runs["all"]) | logged(runs["ppo"]) | logged(runs["normalised"])
+    assert special - {"global_step"} == set(shown())
     assert not any(name.startswith("vtrace/") for name in logged(runs["ppo"]))
 
 
