@@ -6,7 +6,7 @@
     launch.py eval RUN_DIR [--episodes N] [--greedy] [--checkpoint C] [--json FILE] [--env.field value ...]
     launch.py enjoy RUN_DIR [--out FILE] [--episodes N] [--checkpoint C] [--env.field value ...]   a video
     launch.py experiment NAME [--seeds S ...]         all arms of a comparison, to a table and a figure
-    launch.py bench [VERB] [PRESET] [--json FILE] [...]   the bottleneck here; five verbs: --help
+    launch.py bench [VERB] [PRESET] [--json FILE] [...]   the bottleneck here; six verbs: --help
     launch.py plot RUN_DIR ... [--out DIR] [--metric NAME] [--by FIELD ...]   curves, throughput, lag, traces
     launch.py dashboard [--entity E] [--project P] [--url URL] [--dry-run]   a W&B workspace of every metric
     launch.py doctor [--json FILE]                    what is installed, which suites can run
@@ -50,6 +50,7 @@ from actors.play.evaluate import check_evaluation
 from actors.play.evaluator import make_evaluator
 from actors.play.video import VideoError
 from actors.policy import Policy
+from actors.policy.precision import check_compute, told
 from command_line import Start, asked_to_train
 from configs.layout import described, laid_out, laid_out_in_cluster, machine_named
 from configs.machine import available_cores, available_memory
@@ -126,6 +127,8 @@ def run(start: Start, signals: ExitStack, records: ExitStack, workers: ExitStack
     if own_ray:
         check_device(laid)
     laid = within_memory(laid, policy, spec, device, memory, own_ray, gpus)
+    check_compute(laid.compute, policy, device, laid.acting_device)
+    computed = told(laid.compute, device)
     learner = Learner(policy, laid, device)
     if run_dir is not None:
         state = run_dir.load_state()
@@ -140,7 +143,7 @@ def run(start: Start, signals: ExitStack, records: ExitStack, workers: ExitStack
         if free is not None:
             laid, chosen_for = laid_out_in_cluster(config, *free)
     layout = described(config, laid, chosen_for)
-    print(layout, flush=True)
+    print(layout, computed, sep="\n", flush=True)
     stop = StopFlag()
     stop_on_signals(signals, stop)  # after Ray, which sets handlers of its own
     publisher = make_publisher(config.runtime)

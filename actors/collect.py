@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from actors.group import Group, Sheet
 from actors.inference import Inference, LocalInference, group_seed
 from actors.policy import Policy
+from actors.policy.precision import check_bfloat16, set_encoder_dtype, set_tf32
 from actors.rollout import Rollout
 from actors.weights import WeightSource
 from configs.layout import streams_of
@@ -133,7 +134,7 @@ def close_all(envs: Sequence[VecEnv]) -> None:
 
 
 def check_device(config: Config) -> None:
-    """Raises ConfigError for a device that is not there."""
+    """Raises ConfigError for a device that is not there, or cannot compute as it is told to."""
     if config.acting_device != "cpu":
         try:
             torch.zeros(1, device=config.acting_device)
@@ -141,6 +142,7 @@ def check_device(config: Config) -> None:
             raise ConfigError(
                 f"actor_device = {config.actor_device!r} cannot be used here ({error}); use 'cpu'"
             ) from error
+    check_bfloat16("actor_encoder_dtype", config.compute, config.acting_device)
 
 
 def check_acting(config: Config) -> None:
@@ -159,18 +161,20 @@ def check_acting(config: Config) -> None:
 
 
 def make_collector(config: Config, source: WeightSource, actor_id: int, incarnation: int) -> Collector:
-    """The streams of one actor life. All its randomness comes from `incarnation`.
+    """The streams of one actor life. All its randomness comes from `incarnation`. Sets TF32 for this process.
 
     Raises EnvError and EnvFaultError; the envs are closed by then.
     """
     streams, groups = streams_of(config, actor_id), config.actor_groups
     starts = [streams.start + len(streams) * number // groups for number in range(groups + 1)]
+    set_tf32(config.compute, config.acting_device)
     envs: list[VecEnv] = []
     try:
         for start, stop in pairwise(starts):
             slots = dataclasses.replace(config.env, num_envs=stop - start)
             envs.append(make_vec(slots, first_stream=start))
         policy = Policy(envs[0].spec, config.policy)
+        set_encoder_dtype(policy, config.compute.actor_encoder_dtype)
         return Collector(
             envs,
             LocalInference(policy, source, seed=incarnation, device=config.acting_device),

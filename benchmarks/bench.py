@@ -2,6 +2,7 @@
 
     bench [system] [PRESET]   the whole system against the ceiling of its acting and learning; the bottleneck
     bench learner             a learner step by exact RTRL against TBPTT
+    bench options             the same under each setting of compute.*: bfloat16, TF32, torch.compile
     bench ingest              GB/s of rollouts through one learner's data path, against a copy of memory
     bench scale               what the learner's thread pays for a rollout, by the number of actors
     bench acting [PRESET]     agent steps/s by slots of an actor, threads and groups
@@ -20,6 +21,7 @@ from configs.schema import ConfigError
 VERBS = {
     "system": "benchmarks.system.bench",
     "learner": "benchmarks.learner_step",
+    "options": "benchmarks.options",
     "ingest": "benchmarks.fleet.ingest",
     "scale": "benchmarks.fleet.scale",
     "acting": "benchmarks.fleet.acting",

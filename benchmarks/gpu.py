@@ -38,7 +38,10 @@ TESTS = (
 )
 """Tests that run on a GPU where there is one, and those of what stands next to it. None needs hypothesis."""
 QUICK_TESTS = ("tests/learner/test_on_gpu.py", "tests/kernels/test_host_waits.py")
-LIMITS_S = {"tests": 120, "visits": 60, "training": 90, "atari": 90, "learner_step": 120, "kernels": 120}
+LIMITS_S = {
+    **{"tests": 120, "visits": 60, "training": 90, "options": 120, "atari": 90},
+    **{"learner_step": 120, "kernels": 120},
+}
 PARTS = tuple(LIMITS_S)
 LEAST_S = 15
 """With less than this left, a part is not begun."""
@@ -62,6 +65,8 @@ def command(part: str, out: Path, quick: bool) -> list[str]:
             return ["-m", "pytest", *options, *(QUICK_TESTS if quick else TESTS)]
         case "visits" | "training" | "atari":
             return ["-m", f"benchmarks.on_gpu.{part}", "--out", str(out), *small]
+        case "options":
+            return ["-m", "benchmarks.options", "--out", str(out), *small]
         case "kernels":
             small = ["--sizes", "10,4,64", "--budget-s", "0.05"] if quick else ["--sizes", "50,32,512"]
             return ["-m", "benchmarks.kernels", "--out", str(out), *small]

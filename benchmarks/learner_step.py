@@ -27,10 +27,11 @@ from typing import Any
 
 import torch
 
+from actors.policy.precision import set_tf32
 from benchmarks import pairs, verb
 from benchmarks.learner_step_case import Rollouts, Size, make_learner
 from benchmarks.machine import header
-from configs.schema import Credit
+from configs.schema import ComputeConfig, Credit
 from learner.batcher import Batch
 from learner.learner import Learner
 
@@ -172,6 +173,7 @@ def main(arguments: list[str]) -> int:
     size = (QUICK if options.quick else FULL)._replace(**{k: v for k, v in chosen.items() if v is not None})
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(options.threads)
+    print(set_tf32(ComputeConfig(), device), flush=True)
     result: dict[str, Any] = {
         "machine": header() | {"torch_threads": options.threads, "niceness": os.nice(0)},
         "precision": {

@@ -14,13 +14,16 @@ import torch
 
 from actors.policy import Policy
 from actors.rollout import Rollout
-from configs.schema import Config, Credit, Encoder, EnvConfig, PolicyConfig
+from configs.schema import ComputeConfig, Config, Credit, Encoder, EnvConfig, PolicyConfig
 from envs.spec import EnvSpec
 from learner.batcher import Batch, Batcher
 from learner.learner import Learner, seed_everything
 
 EPISODE_END = 0.005
 """Probability a step that an episode ends there."""
+
+
+BY_DEFAULT = ComputeConfig()
 
 
 class Size(NamedTuple):
@@ -37,11 +40,12 @@ class Size(NamedTuple):
         return EnvSpec(id="synthetic", observation_shape=shape, observation_dtype=dtype, num_actions=4)
 
 
-def config(size: Size, credit: Credit) -> Config:
+def config(size: Size, credit: Credit, compute: ComputeConfig = BY_DEFAULT) -> Config:
     """The paper's optimiser and loss. RTRL's diagnostics fall on the first update, and on no other."""
     return Config(
         env=EnvConfig(id="synthetic"),
         policy=PolicyConfig(encoder=size.encoder, core="elstm", hidden_size=size.N),
+        compute=compute,
         num_streams=size.B,
         unroll_length=size.T,
         batch_size=size.B,
@@ -50,9 +54,15 @@ def config(size: Size, credit: Credit) -> Config:
     )
 
 
-def make_learner(size: Size, credit: Credit, device: torch.device, seed: int = 1) -> Learner:
-    """The same weights whatever the credit."""
-    settings = config(size, credit)
+def make_learner(
+    size: Size,
+    credit: Credit,
+    device: torch.device,
+    seed: int = 1,
+    compute: ComputeConfig = BY_DEFAULT,
+) -> Learner:
+    """The same weights whatever the credit and how it is computed."""
+    settings = config(size, credit, compute)
     seed_everything(seed)
     return Learner(Policy(size.spec(), settings.policy), settings, device)
 

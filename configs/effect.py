@@ -27,6 +27,11 @@ def without_effect(config: Config) -> dict[str, str]:
         (config.optimizer == "adam", "alpha", "optimizer = 'adam'"),
         (policy.encoder == "none", "policy.features", "policy.encoder = 'none'"),
         (policy.encoder == "none", "encoder_lr_scale", "policy.encoder = 'none'"),
+        *(
+            (policy.encoder in ("none", "mlp"), f"compute.{name}", f"policy.encoder = {policy.encoder!r}")
+            for name in ("encoder_dtype", "actor_encoder_dtype")
+        ),
+        (policy.encoder == "none", "compute.compile_encoder", "policy.encoder = 'none'"),
         (policy.freeze_encoder, "encoder_lr_scale", "policy.freeze_encoder"),
         (policy.core == "none", "policy.hidden_size", "policy.core = 'none'"),
         (policy.load is not None, "policy.forget_bias", f"policy.load = {policy.load!r}"),

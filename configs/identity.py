@@ -21,7 +21,7 @@ MAY_CHANGE = frozenset(
             "time_limit_s",
         ),
         *("log_interval_s", "log_interval_steps", "diagnostics_interval"),
-        *("eval", "checkpoint", "wandb", "ray"),
+        *("compute", "eval", "checkpoint", "wandb", "ray"),
         *(
             "env.num_envs",
             "env.num_threads",

@@ -14,6 +14,7 @@ import json
 import math
 from dataclasses import dataclass, field
 
+from configs.compute import ComputeConfig, Dtype, Tf32
 from configs.core import Core, RotationConfig, carries_traces, check_credit
 from configs.env import AtariConfig, DmlabConfig, EnvConfig, MemoryConfig, ProcgenConfig, VizdoomConfig
 from configs.error import ConfigError, require
@@ -39,11 +40,13 @@ from configs.serial import build, leaves
 __all__ = [
     "AtariConfig",
     "CheckpointConfig",
+    "ComputeConfig",
     "Config",
     "ConfigError",
     "Core",
     "Credit",
     "DmlabConfig",
+    "Dtype",
     "Encoder",
     "EnvConfig",
     "EvalConfig",
@@ -58,6 +61,7 @@ __all__ = [
     "RotationConfig",
     "RtrlConfig",
     "Runtime",
+    "Tf32",
     "VizdoomConfig",
     "WandbConfig",
     "WandbMode",
@@ -72,6 +76,7 @@ class Config:
     """The preset that this config began as (a label; presets are functions in configs/presets)."""
     env: EnvConfig
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     rtrl: RtrlConfig = field(default_factory=RtrlConfig)
     ppo: PpoConfig = field(default_factory=PpoConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from actors.policy import Policy
+from actors.policy.precision import set_encoder_dtype
 from actors.rollout import map_observation
 from configs.schema import Config, ConfigError
 from learner.batcher import Batch
@@ -49,7 +50,10 @@ class Learner:
         self.config = config
         with naming_sizes(config, policy, device):
             self.policy = policy.to(device).train()
+            set_encoder_dtype(self.policy, config.compute.encoder_dtype)
             self.rtrl = Rtrl(self.policy, config) if config.carries_traces else None
+        if config.compute.compile_encoder:
+            self.policy.encoder.compile(fullgraph=True)
         self.objective = OBJECTIVES[config.objective](self.policy, config, self.rtrl)
         self.rewards = None
         if config.normalise_rewards:

@@ -20,6 +20,7 @@ from actors.play.evaluation import Evaluation
 from actors.play.games import Games
 from actors.play.prediction import ReturnError
 from actors.policy import Policy
+from actors.policy.precision import set_tf32
 from actors.rollout import EpisodeStats
 from actors.weights import WeightSource
 from configs.schema import Config, ConfigError, EnvConfig
@@ -197,6 +198,7 @@ def _make(config: EnvConfig, first_stream: int, count: int) -> list[VecEnv]:
 
 def play_newest(config: Config, source: WeightSource) -> Playing:
     """An evaluation by the newest weights of `source`, which are copied; the same games every time."""
+    set_tf32(config.compute, config.acting_device)
     policy = Policy(env_spec(evaluated_env(config)), config.policy)
     weights = LocalInference(policy, source, seed=0)
     weights.refresh()

@@ -18,10 +18,12 @@ from typing import Any
 
 import torch
 
+from actors.policy.precision import set_tf32
 from benchmarks.learner_step import timed
 from benchmarks.learner_step_case import Rollouts, Size, make_learner
 from benchmarks.machine import header
 from benchmarks.on_gpu.busy import busy_share
+from configs.schema import ComputeConfig
 from envs.spec import EnvSpec
 from learner.batcher import Batch
 from learner.learner import Learner
@@ -97,6 +99,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(set_tf32(ComputeConfig(), device), flush=True)
     if device.type == "cpu":
         print("host waits and busy shares: skipped, no GPU here", flush=True)
     T, N, rounds = (4, 16, 2) if options.quick else (50, 512, 10)

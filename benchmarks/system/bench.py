@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from actors.policy import Policy
+from actors.policy.precision import told
 from benchmarks import pairs
 from benchmarks.busy import KernelClock
 from benchmarks.system import verdict
@@ -60,6 +61,7 @@ class Measurement:
         print(f"{time.monotonic() - self._began:4.0f} s  {text}", flush=True)
 
     def run(self) -> None:
+        self.say(told(self.config.compute, self.device))
         seed_everything(self.config.seed)
         with ExitStack() as stack:
             learner = Learner(Policy(env_spec(self.config.env), self.config.policy), self.config, self.device)

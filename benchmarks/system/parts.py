@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from actors.inference import LocalInference
 from actors.policy import Policy
+from actors.policy.precision import set_encoder_dtype
 from configs.machine import available_cores
 from configs.schema import Config
 from envs.make import make_vec
@@ -85,6 +86,7 @@ def _env(config: Config, threads: int, stack: ExitStack) -> Callable[[], object]
 def _inference(config: Config, stack: ExitStack) -> Callable[[], object]:
     env = _opened(config, stack)
     policy = Policy(env.spec, config.policy)
+    set_encoder_dtype(policy, config.compute.actor_encoder_dtype)
     inference, slots = LocalInference(policy, None, seed=1, device=config.acting_device), env.num_envs
     observation, reset = env.reset(seed=1), np.zeros(slots, np.bool_)
     reward, group = np.zeros(slots, np.float32), inference.open(slots)

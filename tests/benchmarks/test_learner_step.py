@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import bench, learner_step
+from benchmarks import bench, learner_step, options
 from benchmarks.learner_step import ARMS, check, measure
 from benchmarks.learner_step_case import Rollouts, Size, make_learner
 from kernels.rtrl import chunked
@@ -91,3 +91,28 @@ def test_results_are_saved_as_data_and_table(tmp_path) -> None:
     assert data["machine"]["torch_threads"] == int(threads)
     table = (tmp_path / "learner-step-cpu.md").read_text().splitlines()
     assert sum(line.startswith(("| 1 | ", "| 2 | ")) for line in table) == 2 * len(ARMS)
+
+
+def test_options_are_compared_with_the_default_and_saved(tmp_path, capsys, monkeypatch) -> None:
+    """One that cannot be had here says why, and stops no other."""
+    real = options.check_bfloat16
+
+    def without(field, compute, device):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+        real(field, compute, device)
+
+    monkeypatch.setattr(options, "check_bfloat16", without)
+    assert bench.main(["options", "--quick", "--out", str(tmp_path)]) == 0
+    rows = {row["way"]: row for row in json.loads((tmp_path / "options-cpu.json").read_text())["options"]}
+    assert rows["encoder_dtype bfloat16"]["error"].startswith("ConfigError: compute.encoder_dtype = 'bfl")
+    assert rows["default"]["ratios"] == [1.0] * 3 and rows["default"]["off"] == 0.0
+    assert rows["contiguous"]["ms"]["median"] > 0 and rows["contiguous"]["off"] < 1e-4
+    assert "| contiguous |" in (tmp_path / "options-cpu.md").read_text()
+
+
+def test_what_the_default_leaves_off_is_what_the_options_turn_on() -> None:
+    ways = options.settings(torch.device("cuda")) | options.compiled()
+    asked = [way["compute"] for way in ways.values()]
+    assert {compute.tf32 for compute in asked} == {"auto", "off", "all"}
+    assert {compute.encoder_dtype for compute in asked} == {"float32", "bfloat16"}
+    assert next(iter(ways)) == options.DEFAULT == next(iter(options.compiled()))

@@ -33,6 +33,7 @@ ALWAYS = {
         "reward_scale",
     ),
     *("actor_groups", "actor_device"),
+    "compute.tf32",
     *("normalise_rewards", "policy.normalise_observations"),
     *("policy.gaussian.deviation", "policy.gaussian.bounds"),
     *("optimizer", "learning_rate", "epsilon", "grad_norm_clipping"),
@@ -70,6 +71,9 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "ppo.fresh_targets": ("--ppo.fresh-targets", "--objective ppo --ppo.epochs 1"),
     "lambda_": ("--lambda_ 0.5", "--unroll-length 1"),
     "diagnostics_interval": ("--diagnostics-interval 3", TBPTT),
+    "compute.encoder_dtype": ("--compute.encoder-dtype bfloat16", "--policy.encoder mlp"),
+    "compute.actor_encoder_dtype": ("--compute.actor-encoder-dtype bfloat16", NO_ENCODER),
+    "compute.compile_encoder": ("--compute.compile-encoder", NO_ENCODER),
     "policy.features": ("--policy.features 8", NO_ENCODER),
     "policy.hidden_size": ("--policy.hidden-size 8", f"{NO_CORE}"),
     "policy.forget_bias": ("--policy.forget-bias 2", "--policy.load x"),
@@ -118,6 +122,8 @@ ALIVE = {
     "alpha": "--optimizer rmsprop",
     "momentum": "--optimizer rmsprop",
     "policy.freeze_core": TBPTT,
+    "compute.encoder_dtype": "--policy.encoder auto",
+    "compute.actor_encoder_dtype": "--policy.encoder auto",
     "rtrl.history_rollouts": "--rtrl.fresh-traces",
 }
 """Under which it has one, where the preset alone does not do."""

@@ -41,6 +41,18 @@ INLINE = ("--runtime", "inline", "--wandb.mode", "disabled")
         (["train", "cartpole_rtrl", "--policy.encoder", "nature"], ["policy.encoder = 'nature'"]),
         (["train", "cartpole_rtrl", "--policy.core", "lstm"], ["credit = 'rtrl'"]),
         (["train", "cartpole_rtrl", "--device", "cuda:77"], ["device = 'cuda:77'"]),
+        (
+            ["train", "cartpole_rtrl", "--compute.encoder-dtype", "bfloat16"],
+            ["has no effect with policy.enc"],
+        ),
+        (
+            ["train", "gym_rtrl", "--env.id", "CartPole-v1", "--compute.encoder-dtype", "bfloat16"],
+            ["compute.encoder_dtype = 'bfloat16': there is no image"],
+        ),
+        (
+            ["train", "cartpole_rtrl", "--device", "cpu", "--compute.tf32", "all"],
+            ["compute.tf32 = 'all': a CPU"],
+        ),
         (["train", "--resume"], ["needs a run directory"]),
         (["train", "--resume", "/nowhere"], ["/nowhere", "not a run directory"]),
         (["eval", "/nowhere"], ["/nowhere", "not a run directory"]),

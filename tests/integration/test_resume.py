@@ -114,6 +114,7 @@ NO_MATTER = {
         "actor_device",
         "learner_threads",
     ),
+    "no state beside weights, which are float32 whatever computes on them": ("compute.",),
     "of no env whose state can be written down are there two groups": ("actor_groups",),
     "the start of a new run": ("policy.load",),
     "continuous actions: what cartpole has not, and no state beside weights": ("policy.gaussian.",),

@@ -187,6 +187,34 @@ MUTANTS = [
         ),
     ),
     *in_file(
+        "actors/policy/encoders.py",
+        "actors/policy/test_precision.py",
+        (
+            "the core reads bfloat16",
+            "F.relu(features.to(self.linear.weight.dtype))",
+            "F.relu(features)",
+        ),
+        ("bfloat16 changes nothing", "if self.dtype is None:", "if True:"),
+    ),
+    *in_file(
+        "actors/policy/precision.py",
+        "actors/policy/test_precision.py",
+        (
+            "the core's products are in TF32",
+            'if chosen == "all" else "ieee"',
+            'if chosen != "off" else "ieee"',
+        ),
+    ),
+    *in_file(
+        "actors/collect.py",
+        "actors/policy/test_precision.py",
+        (
+            "actors act in the learner's dtype",
+            "policy, config.compute.actor_encoder_dtype",
+            "policy, config.compute.encoder_dtype",
+        ),
+    ),
+    *in_file(
         "actors/play/games.py",
         "actors/play/test_evaluate.py",
         ("games beyond the quota are counted", "if self._quota[slot] > 0:", "if True:"),

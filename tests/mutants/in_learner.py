@@ -200,6 +200,16 @@ MUTANTS = [
     ),
     *in_file(
         "learner/learner.py",
+        "learner/test_compute.py",
+        (
+            "the learner does not ask for bfloat16",
+            "            set_encoder_dtype(self",
+            "            print(self",
+        ),
+        ("the encoder is not compiled", "if config.compute.compile_encoder:", "if False:"),
+    ),
+    *in_file(
+        "learner/learner.py",
         "learner/test_launch.py",
         ("statistics keep what is not finite", "        statistics.restore_unless(self._sound)\n", ""),
         (
