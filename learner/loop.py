@@ -42,6 +42,8 @@ from learner.run_state import RunState
 class Counters(Protocol):
     actor_restarts: int
     env_errors: int
+    lost_calls: int
+    starved_s: float
     rollouts_ready: int
 
 
@@ -243,6 +245,8 @@ class TrainLoop:
                 "queue/rollouts": self._source.counters.rollouts_ready + len(self._batcher),
                 "faults/actor_restarts": self._source.counters.actor_restarts,
                 "faults/env_errors": self._source.counters.env_errors,
+                "faults/lost_calls": self._source.counters.lost_calls,
+                "faults/starved_s": self._source.counters.starved_s,
                 "faults/dropped_rollouts": self._batcher.dropped,
                 "faults/publish_errors": self._publisher.errors,
                 "faults/skipped_publications": self._publisher.skipped,

@@ -33,8 +33,14 @@ class FleetCounters:
     """Workers replaced, for whatever reason."""
     env_errors: int = 0
     """Of these: workers whose own code raised (an env or the policy), with the worker alive."""
+    lost_calls: int = 0
+    """Calls to actors that live, which were lost on the way and made again."""
+    starved_s: float = 0.0
+    """Seconds of waits, each longer than `ray.stall_report_s`, in which nothing came from any actor."""
     rollouts_ready: int = 0
     """Rollouts finished and not yet taken (now, not a total)."""
+    starving: str = ""
+    """Why nothing comes, while that lasts (now)."""
 
 
 class Fleet(Protocol):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -154,6 +155,21 @@ def last_words(dead: Identity) -> str:
         return ray.get(reference, timeout=LOG_TIMEOUT_S)
     except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
         return f"(its log, {where}, could not be fetched: {type(error).__name__})"
+
+
+def doings_on(home: Identity) -> Any:
+    """Reference of what a worker's processes are doing, in words, as its node sees them."""
+    return ray.remote(_doings).options(**_on(home.node_id)).remote(home.pid)
+
+
+def _doings(pid: int) -> str:
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        states = [(one.pid, one.name(), one.status()) for one in family]
+    except psutil.NoSuchProcess:
+        return f"process {pid} or one of its own has just ended"
+    return ", ".join(f"process {number} ({name}) is {status}" for number, name, status in states)
 
 
 def report_of(error: Exception, home: Identity | None) -> str:

@@ -1,7 +1,8 @@
 """One actor slot of a Ray fleet: what its present process is doing, and what that is known by.
 
 BackingOff -> Placing -> Starting -> Working         each ends in BackingOff when it fails,
-                  '--------'------------'-> Silent   which an unanswered connection alone does not show
+                  '--------'------------'-> Silent   which a call that was lost alone does not show: it goes
+                                                     back to where it was if the actor turns out to live
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Life:
     """Reference of its Identity, which is done once it has a CPU and a process."""
     start: Any
     """Reference that is done once its environments are up."""
+    streams: range
     avoided: frozenset[str]
     """The nodes on which it must not be placed."""
     pending: deque[Any] = field(default_factory=deque)
@@ -66,13 +68,16 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """The connection broke, with this error; Ray does not know yet whether the process or its node died."""
+    """A call was lost, with this error; Ray does not know yet whether the process or its node died."""
 
     life: Life
     since: float
     doubt: Exception
     verdict: Any
-    """Reference of a call that then fails with the cause."""
+    """Reference of a call for its Identity: it is answered, or fails with the cause."""
+    before: Placing | Starting | Working
+    lost: int = 1
+    """Calls that were lost since."""
 
 
 State: TypeAlias = BackingOff | Placing | Starting | Working | Silent

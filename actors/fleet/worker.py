@@ -46,10 +46,12 @@ class RolloutWorker:
         return identity()
 
     def start(self, versions: Mapping[str, str]) -> None:
-        """Makes and resets the environments.
+        """Makes and resets the environments, once: an answer may be lost, and it is asked again.
 
         `versions`: of the learner's packages. Raises UnfitNodeError where this node has others.
         """
+        if self._collector is not None:
+            return
         config_json, source, actor_id, incarnation = self._arguments
         config = Config.from_json(config_json)
         if faults := unfitness(config.env, versions):

@@ -70,6 +70,8 @@ LAYOUT: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Faults": {
         "Actors": ("faults/actor_restarts", "faults/env_errors"),
+        "Calls lost on the way": ("faults/lost_calls",),
+        "Seconds starved": ("faults/starved_s",),
         "Dropped rollouts": ("faults/dropped_rollouts",),
         "Publications": ("faults/publish_errors", "faults/skipped_publications"),
         "Checkpoints, sinks, evaluations": (

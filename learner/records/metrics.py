@@ -86,6 +86,10 @@ METRICS: dict[str, MetricSpec] = {
     ),
     "faults/actor_restarts": MetricSpec("restarts", "last", "total of actors that died and were replaced"),
     "faults/env_errors": MetricSpec("errors", "last", "total of errors that environments raised"),
+    "faults/lost_calls": MetricSpec(
+        "calls", "last", "total of calls to live actors that were lost, and made again"
+    ),
+    "faults/starved_s": MetricSpec("s", "last", "total of long waits in which nothing came from any actor"),
     "faults/dropped_rollouts": MetricSpec("rollouts", "last", "total of rollouts that were not learned from"),
     "faults/publish_errors": MetricSpec("errors", "last", "total of publications of weights that failed"),
     "faults/skipped_publications": MetricSpec(

@@ -1,0 +1,109 @@
+"""Processes that are stopped (SIGSTOP), on real Ray: told by name, borne, at last replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from actors.fleet.cluster import ray_session
+from configs.schema import RayConfig
+from tests.actors.fleet.fleets import live_workers, lives, running, small, take, take_until
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    with ray_session(RayConfig(object_store_mib=100), num_cpus=2):
+        yield
+
+
+class Said:
+    """What was printed since the test began."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd, self._text = capfd, ""
+
+    def __call__(self, *words: str) -> list[str]:
+        self._text += self._capfd.readouterr().out
+        return [line for line in self._text.splitlines() if all(word in line for word in words)]
+
+
+@pytest.fixture
+def said(capfd: pytest.CaptureFixture[str]) -> Said:
+    return Said(capfd)
+
+
+def _stopped(fleet: Any, actor_id: int) -> int:
+    """Stops an actor that works, and returns its process."""
+    while not any(rollout.actor_id == actor_id for rollout in take(fleet, 1)):
+        pass
+    pid = fleet.worker_pids()[actor_id]
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
+def test_a_stopped_actor_is_told_by_name_and_the_others_go_on_and_so_does_it(said: Said) -> None:
+    with running(small(stall_report_s=2.0)) as fleet:
+        pid = _stopped(fleet, 1)
+        starved = len(said("starves"))  # while they started, perhaps
+        before = take_until(
+            fleet, lambda: bool(said("actor 1 stalls on", f"process {pid} (ray::R", "is stopped"))
+        )
+        (told,) = said("stalls")
+        assert "no rollout of the streams 2 to 3 of counting/7 for" in told, told
+        others = take(fleet, 20)
+        assert {rollout.actor_id for rollout in others} == {0}, "nothing waits for it"
+        assert len(said("stalls")) == 1 and len(said("starves")) == starved
+        os.kill(pid, signal.SIGCONT)
+        after = take_until(fleet, lambda: bool(said("actor 1 goes on, after")))
+        after += take_until(fleet, lambda: any(r.actor_id == 1 for r in after + take(fleet, 1)))
+        assert fleet.counters.actor_restarts == 0
+    numbers = lives(before + others + after)
+    assert len(numbers) == 2, "both lived once"
+
+
+def test_one_that_stays_stopped_is_replaced(said: Said) -> None:
+    """Its process ends, though it answers no call, and its CPU is the new one's."""
+    with running(small(rollout_timeout_s=10.0, stall_report_s=1.0)) as fleet:
+        pid = _stopped(fleet, 0)
+        take_until(fleet, lambda: fleet.counters.actor_restarts == 1)
+        assert said("actor 0 stalls") and said("no rollout within ray.rollout_timeout_s = 10")
+        take_until(fleet, lambda: bool(said("actor 0 is placed on")))
+        take_until(fleet, lambda: fleet.worker_pids()[0] != pid and len(live_workers()) == 2)
+        while not any(rollout.actor_id == 0 for rollout in take(fleet, 1)):
+            pass
+        assert fleet.counters.actor_restarts == 1
+
+
+def test_a_learner_that_starves_says_why_and_when_it_is_over(said: Said) -> None:
+    """A batch that needs the stopped one: the other's rollouts are taken, and no second time."""
+    with running(small(stall_report_s=2.0)) as fleet:
+        pid = _stopped(fleet, 1)
+        while fleet.next_rollout(0.5, skip={0}) is not None or not fleet.counters.starving:
+            pass
+        told = said("the learner starves: no rollout for")[-1]
+        assert "actor 1 owes a rollout for up to" in told and "others wait for these" in told, told
+        assert "actor 1 owes" in fleet.counters.starving and fleet.counters.starved_s > 2.0
+        os.kill(pid, signal.SIGCONT)
+        while fleet.next_rollout(0.5, skip={0}) is None:
+            pass
+        starved = fleet.counters.starved_s
+        assert said("rollouts come again, after") and not fleet.counters.starving
+        assert fleet.next_rollout(0.5, skip={0, 1}) is None and fleet.counters.starved_s == starved
+        assert fleet.counters.actor_restarts == 0
+
+
+def test_all_stopped_at_once_are_waited_for(said: Said) -> None:
+    with running(small(stall_report_s=2.0)) as fleet:
+        pids = [_stopped(fleet, actor_id) for actor_id in (0, 1)]
+        take_until(fleet, lambda: bool(fleet.counters.starving))
+        assert "actors 0, 1 owe a rollout" in fleet.counters.starving
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        assert {rollout.actor_id for rollout in take(fleet, 12)} == {0, 1}
+        assert fleet.counters.actor_restarts == 0
