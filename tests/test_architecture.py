@@ -33,8 +33,10 @@ HOMES: dict[str, tuple[str, ...]] = {
     "ray": (
         "actors/fleet/worker.py",
         "actors/fleet/ray_fleet.py",
+        "actors/fleet/crew.py",
         "actors/fleet/requests.py",
         "actors/fleet/slot.py",
+        "actors/fleet/waiting.py",
         "actors/fleet/nodes.py",
         "actors/fleet/placement.py",
         "actors/play/evaluator.py",
