@@ -70,6 +70,7 @@ from learner.records.pretrained import take_weights
 from learner.records.progress import ProgressView
 from learner.records.run_dir import RunDir, RunDirError, code_version
 from learner.records.sinks import MultiSink, open_sinks
+from learner.records.state import taking_up
 from learner.records.wandb_variables import mode as wandb_mode
 from learner.records.wandb_variables import named
 
@@ -132,7 +133,8 @@ def run(start: Start, signals: ExitStack, records: ExitStack, workers: ExitStack
     learner = Learner(policy, laid, device)
     if run_dir is not None:
         state = run_dir.load_state()
-        learner.load_state_dict(state)
+        with taking_up(run_dir.path):
+            learner.load_state_dict(state)
     else:
         take_weights(learner.policy, config.policy)
 
@@ -183,7 +185,8 @@ def run(start: Start, signals: ExitStack, records: ExitStack, workers: ExitStack
         evaluator=evaluator,
     )
     if state is not None:
-        loop.resume(state)
+        with taking_up(run_dir.path):
+            loop.resume(state)
     run_dir.save_config(config.to_json())
     run_dir.record_start(version, learner.global_step, layout)
     reason = loop.run()

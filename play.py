@@ -65,7 +65,7 @@ def _is_number(word: str) -> bool:
 
 def _config(run_dir: RunDir, options: argparse.Namespace, overrides: list[str], verb: str) -> Config:
     """The run's config as these games are played by it. Raises ConfigError, EnvError."""
-    trained = Config.from_json(run_dir.config_path.read_text())
+    trained = RunDir.saved_config(run_dir.path)
     config = tyro.cli(Config, default=trained, args=overrides, prog=f"launch.py {verb}")
     terms = config.eval
     if options.sampled or options.greedy:

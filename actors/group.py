@@ -182,7 +182,19 @@ class Group:
         with env_code(self.env.spec.id, "load_state_dict()"):
             self.env.load_state_dict({n[4:]: a for n, a in state.items() if n.startswith("env/")})
         for name in self._kept:
-            setattr(self, f"_{name}", np.array(state[name]))
+            setattr(self, f"_{name}", _another(name, getattr(self, f"_{name}"), state))
         labels = iter([label for label, _ in observation_parts(self._observation)])
-        self._observation = map_observation(lambda _: np.array(state[next(labels)]), self._observation)
+        self._observation = map_observation(
+            lambda part: _another(next(labels), part, state), self._observation
+        )
         self._inference.load_state_dict(self._number, dict(state))
+
+
+def _another(name: str, mine: NDArray[Any], state: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """A copy of the saved array, which is to take the place of `mine`. Raises ValueError for another kind."""
+    saved = state[name]
+    if (saved.shape, saved.dtype) != (mine.shape, mine.dtype):
+        raise ValueError(
+            f"{name} is {saved.dtype}{list(saved.shape)}, and {mine.dtype}{list(mine.shape)} in this run"
+        )
+    return np.array(saved)

@@ -125,12 +125,12 @@ class Rollout:
 
     def validate(self) -> None:
         """Raises ValueError naming the first field whose shape, type or values are wrong."""
-        T, E, *each = self.action.shape
-        kind = self.action.dtype.name
-        if (kind, len(each)) not in (("int64", 0), ("float32", 1), ("int64", 1)):
+        kind, shape = self.action.dtype.name, self.action.shape
+        if (kind, len(shape)) not in (("int64", 2), ("float32", 3), ("int64", 3)):
             raise ValueError(
-                f"rollout.action is {kind}{[T, E, *each]}, expected int64[T, E] or float32 or int64[T, E, A]"
+                f"rollout.action is {kind}{list(shape)}, expected int64[T, E] or float32 or int64[T, E, A]"
             )
+        T, E, *each = shape
         expected: dict[str, tuple[tuple[int, ...], str]] = {
             "reward": ((T + 1, E), "float32"),
             "terminated": ((T + 1, E), "bool"),
@@ -155,8 +155,10 @@ class Rollout:
                     f"rollout.{name} has leading shape {list(array.shape[:2])}, expected {[length, E]}"
                 )
         for index, array in enumerate(self.initial_state):
-            if array.shape[0] != E:
-                raise ValueError(f"rollout.initial_state[{index}] has {array.shape[0]} slots, expected {E}")
+            if array.shape[:1] != (E,):
+                raise ValueError(
+                    f"rollout.initial_state[{index}] is {list(array.shape)}, expected {[E, ...]}"
+                )
         numbers = {name: getattr(self, name) for name in ("reward", "action", "behaviour_logits")}
         for name, array in (parts | numbers).items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():

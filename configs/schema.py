@@ -280,14 +280,14 @@ class Config:
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Config:
+    def from_json(cls, text: str | bytes) -> Config:
         """The config that `to_json` wrote.
 
         Raises ConfigError for text that is not JSON, an unknown or missing field, or a bad value.
         """
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also bytes that are no text
             raise ConfigError(f"config is not JSON: {error}") from error
         if isinstance(data, dict) and "num_streams" not in data:  # of before it was a setting
             env = data.get("env")

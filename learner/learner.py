@@ -205,8 +205,7 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.rewards is not None and (rewards := state.get("rewards")) is not None:
             self.rewards.load_state_dict(rewards)
-        for name, value in state["counters"].items():
-            setattr(self, name, int(value))
+        self.updates, self.global_step = state["counters"]["updates"], state["counters"]["global_step"]
         self.objective.load_state_dict(state.get("objective", {}))  # absent from checkpoints of before
 
     def load_traces(self, state: dict[str, Any]) -> None:

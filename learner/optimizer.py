@@ -22,6 +22,10 @@ class PolicyOptimizer:
         self._scales = [1.0, config.encoder_lr_scale]
         groups = [{"params": rest}, {"params": encoder}]
         self._optimizer = _make(groups, config)
+        adam, momentum = config.optimizer == "adam", config.momentum > 0
+        self._names = {"step", "exp_avg", "exp_avg_sq"} if adam else {"step", "square_avg"}
+        """Of what is kept of a weight."""
+        self._names |= {"momentum_buffer"} if momentum and not adam else set()
 
     def step(self, learning_rate: float, sound: Tensor) -> None:
         """One step along the gradients in `.grad`; weights without one (frozen) stay.
@@ -64,7 +68,18 @@ class PolicyOptimizer:
         return self._optimizer.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The moments of a saved run; its hyper-parameters are not taken over."""
+        """The moments of a saved run; its hyper-parameters are not taken over.
+
+        Raises ValueError for moments of other weights: torch's fused step would write past their end.
+        """
+        weights = [weight for group in self._optimizer.param_groups for weight in group["params"]]
+        for index, moments in state["state"].items():
+            if moments.keys() != self._names:
+                raise ValueError(f"weight {index} has {sorted(moments)}, not {sorted(self._names)}")
+            for name, moment in moments.items():
+                shape = torch.Size() if name == "step" else weights[index].shape
+                if moment.shape != shape or not moment.is_floating_point() or (name == "step" and moment < 0):
+                    raise ValueError(f"{name} of weight {index} is {moment}, not of {list(shape)}")
         mine = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": state["state"], "param_groups": mine})
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from actors.policy.normalise import RunningMoments
 from kernels.vtrace import vtrace
 from learner.batcher import Batch
+from learner.records.state import fill
 
 _EPSILON = 1e-8
 
@@ -73,7 +74,7 @@ class RewardNormaliser:
         return {"sums": self._sums, "next": {str(k): list(v) for k, v in self._next.items()}}
 
     def load_streams(self, state: dict[str, Any]) -> None:
-        self._sums.copy_(state["sums"])
+        fill(self._sums, state["sums"])
         self._next = {int(k): (int(v[0]), int(v[1])) for k, v in state["next"].items()}
 
 

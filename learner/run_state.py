@@ -101,6 +101,8 @@ class RunState:
         self._learner.load_traces(state)
         self._batcher.load_state_dict(state["waiting"])
         if (held := state.get("held")) is not None:
+            if not 0 <= held["version"] < self._learner.updates:
+                raise ValueError(f"the actors hold weights {held['version']} of {self._learner.updates}")
             policy = copy.deepcopy(self._learner.policy)
             policy.load_state_dict({name: torch.from_numpy(a) for name, a in held["arrays"].items()})
             self._publisher.publish(policy, held["version"])

@@ -86,7 +86,7 @@ def read_run(path: str) -> Run:
             rows.append(json.loads(line))
         except ValueError as error:
             raise ConfigError(f"{run_dir.metrics_path}, line {number} is damaged: {error}") from error
-    return Run(run_dir.path, Config.from_json(run_dir.config_path.read_text(encoding="utf-8")), rows)
+    return Run(run_dir.path, RunDir.saved_config(path), rows)
 
 
 def _flat(tree: dict[str, Any], path: str = "") -> dict[str, Any]:

@@ -32,8 +32,10 @@ class BestCheckpoint:
         self.errors = 0
         """Writes that failed: training goes on."""
         if checkpoint.newest(self._folder) is not None:
-            score = checkpoint.load_latest(self._folder).meta["score"]
-            assert isinstance(score, float)
+            best = checkpoint.load_latest(self._folder)
+            score = best.meta.get("score")
+            if not isinstance(score, float):
+                raise CheckpointError(f"{best.path} holds no score: move it out of its folder")
             self._score = score
 
     def offer(

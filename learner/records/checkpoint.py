@@ -21,9 +21,10 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
+from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
@@ -147,18 +148,20 @@ def load(path: Path) -> Checkpoint:
         document = json.loads(text)
         content = document["content"]
         intact = document["content_sha256"] == _digest(content)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedCheckpointError(f"checkpoint {path}: meta.json is damaged ({error!r})") from error
     if not intact:
         raise DamagedCheckpointError(f"checkpoint {path}: meta.json does not match its checksum")
-    if content["format_version"] != FORMAT_VERSION:
-        raise CheckpointError(
-            f"checkpoint {path} has format {content['format_version']}, this version reads {FORMAT_VERSION}: "
-            "use the version of the code that wrote it"
-        )
+    _check(path, content)
     if hashlib.sha256(data).hexdigest() != content["tensors_sha256"]:
         raise DamagedCheckpointError(f"checkpoint {path}: tensors.safetensors does not match its checksum")
-    return Checkpoint(content["step"], safetensors_torch.load(data), content["meta"], path)
+    try:
+        tensors = safetensors_torch.load(data)
+    except (SafetensorError, KeyError) as error:  # KeyError: a type that torch has not
+        raise DamagedCheckpointError(
+            f"checkpoint {path}: tensors.safetensors is damaged ({error})"
+        ) from error
+    return Checkpoint(content["step"], tensors, content["meta"], path)
 
 
 def load_latest(folder: Path) -> Checkpoint:
@@ -187,6 +190,23 @@ def load_latest(folder: Path) -> Checkpoint:
             if refused:
                 raise DamagedCheckpointError("no usable checkpoint:\n  " + "\n  ".join(refused))
             raise CheckpointError(f"no checkpoint in {folder}: the run ended before its first save")
+
+
+def _check(path: Path, content: Any) -> None:
+    """A checksum says that nothing was altered by chance; not that it was written by `save`."""
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if type(version) is int and version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"checkpoint {path} has format {version}, this version reads {FORMAT_VERSION}: "
+            "use the version of the code that wrote it"
+        )
+    wrong = [
+        name
+        for name, kind in {"format_version": int, "step": int, "tensors_sha256": str, "meta": dict}.items()
+        if not isinstance(content, dict) or type(content.get(name)) is not kind
+    ]
+    if wrong or content["step"] < 0:
+        raise DamagedCheckpointError(f"checkpoint {path}: meta.json has no sound {(*wrong, 'step')[0]}")
 
 
 def _digest(content: object) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -207,10 +207,15 @@ class Metrics:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._returns = deque(state["returns"], maxlen=EPISODE_WINDOW)
-        self._lengths = deque(state["lengths"], maxlen=EPISODE_WINDOW)
+        self._returns, self._lengths = _window(state["returns"]), _window(state["lengths"])
         levels = state.get("levels", {})  # absent from checkpoints of an earlier version
-        self._levels = {level: deque(returns, maxlen=EPISODE_WINDOW) for level, returns in levels.items()}
+        self._levels = {level: _window(returns) for level, returns in levels.items()}
+
+
+def _window(numbers: Sequence[float]) -> deque[float]:
+    if not all(type(number) in (int, float) for number in numbers):
+        raise ValueError(f"{numbers} are no returns or lengths of games")
+    return deque(numbers, maxlen=EPISODE_WINDOW)
 
 
 def _reduce(spec: MetricSpec, values: list[float]) -> float:

@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from torch import Tensor
 
-from configs.schema import Config
+from configs.schema import Config, ConfigError
 from learner.records import checkpoint
 from learner.records.choose import load_chosen
-from learner.records.state import join_state
+from learner.records.state import join_state, taking_up
 
 _KEYS = {"preset", "env", "policy"}
 """What every config.json of a run holds."""
@@ -125,8 +126,15 @@ class RunDir:
 
     @classmethod
     def saved_config(cls, path: str | Path) -> Config:
-        """The config of the run at `path`. Raises RunDirError as `open`, ConfigError for a bad one."""
-        return Config.from_json(cls.open(path, exclusive=False).config_path.read_text())
+        """The config of the run at `path`. Raises RunDirError as `open`, or where it cannot be read;
+        ConfigError for a bad one."""
+        file = cls.open(path, exclusive=False).config_path
+        try:
+            return Config.from_json(file.read_bytes())
+        except OSError as error:
+            raise RunDirError(f"{file} cannot be read: {error}") from error
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from error
 
     def withdraw(self) -> None:
         """Removes the folder if it was made for a run that has not come so far as to save anything."""
@@ -158,8 +166,16 @@ class RunDir:
         loaded = load_chosen(self.checkpoints_path, which)
         for message in loaded.refused:
             print(f"checkpoint refused: {message}", file=sys.stderr)
-        meta: Any = loaded.meta
-        return join_state(meta["state"], loaded.tensors)
+        state = join_state(loaded.meta.get("state"), loaded.tensors)
+        with taking_up(self.path):
+            if not all(isinstance(tensor, Tensor) for tensor in state["policy"].values()):
+                raise TypeError("policy holds what is no tensor")
+            counts = state["counters"]
+            if not all(
+                type(count) is int and count >= 0 for count in (counts["global_step"], *counts.values())
+            ):
+                raise TypeError(f"{counts} counts nothing")
+        return state
 
     def release(self) -> None:
         if self._lock is not None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from configs.schema import ConfigError
 from learner.records.checkpoint import CheckpointError, Json
 
 
@@ -45,16 +49,54 @@ def split_state(state: object, prefix: str = "") -> tuple[dict[str, torch.Tensor
 
 
 def join_state(skeleton: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """The state that `split_state` took apart. Raises CheckpointError if a tensor of it is missing."""
+    """The state that `split_state` took apart. Raises CheckpointError if a tensor of it is missing, or if it
+    was put together otherwise."""
+    try:
+        return _join(skeleton, tensors)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"the checkpoint's state was not written by a run: {error}") from error
+
+
+def _join(skeleton: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(skeleton, list):
-        return [join_state(item, tensors) for item in skeleton]
+        return [_join(item, tensors) for item in skeleton]
     if not isinstance(skeleton, dict):
         return skeleton
     ((kind, value),) = skeleton.items()
     if kind == "dict":
-        return {key: join_state(item, tensors) for key, item in value}
+        if not all(type(key) in (str, int) for key, _ in value):
+            raise ValueError("a key is neither str nor int")
+        return {key: _join(item, tensors) for key, item in value}
     if kind == "tuple":
-        return tuple(join_state(item, tensors) for item in value)
+        return tuple(_join(list(value), tensors))
+    if kind not in ("tensor", "array"):
+        raise ValueError(f"{kind!r} is no kind of state")
     if value not in tensors:
         raise CheckpointError(f"the checkpoint holds no tensor {value}, which its state refers to")
     return tensors[value] if kind == "tensor" else tensors[value].numpy()
+
+
+def fill(tensor: torch.Tensor, saved: torch.Tensor) -> None:
+    """Copies `saved` into `tensor`. Raises ValueError for another shape, which torch would spread over it."""
+    if tensor.shape != saved.shape:
+        raise ValueError(f"{list(saved.shape)} was saved of what is {list(tensor.shape)} here")
+    tensor.copy_(saved)
+
+
+@contextmanager
+def taking_up(path: Path) -> Iterator[None]:
+    """Within it the state of a checkpoint of the run at `path` is taken up, by those whose it is.
+
+    Raises CheckpointError for whatever they found wrong: a state that lacks what they look for, or has
+    something else there.
+    """
+    try:
+        yield
+    except (ConfigError, CheckpointError):
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise CheckpointError(
+            f"the state in the checkpoint of {path} is not one that this version of the code writes "
+            f"({error!r}): go on with the version that wrote it, which starts.jsonl names, or move the "
+            "checkpoint out of its folder and go on from an older one"
+        ) from error

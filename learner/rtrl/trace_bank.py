@@ -18,6 +18,7 @@ from torch import Tensor
 from kernels.elstm import ELSTMTrace
 from kernels.rtrl import BankedTrace, Trace
 from learner.batcher import StreamPiece
+from learner.records.state import fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,5 +113,5 @@ class TraceBank:
             if len(saved) == 6:  # an eLSTM's, of a checkpoint from before a trace was one tensor a kind
                 saved = ELSTMTrace(*saved).packed()
             for tensor, value in zip(layer, saved, strict=True):
-                tensor.copy_(value)
+                fill(tensor, value)
         self._next = {int(k): (int(v[0]), int(v[1])) for k, v in state["next"].items()}
