@@ -3,9 +3,9 @@
     python -m benchmarks.cells                     T = 100, B = 32, as many weights in each cell
 
 Every cell has 2 x 512 x 257 input weights (N = 512, of four gates 256) and its trace in a bank larger than
-the caches, other rows each call. The two ways take turns, first A then B, then B then A; the ratio of each
-pair is of CPU times of the process, one thread, and its median and quartiles are reported. Operation counts
-allow (3 + d) / 3, for the cells that store half 4 / 3; 1.6, 2.2 and 1.4 are the limits that were set."""
+the caches, other rows each call. The two ways take turns; the ratio of each pair is of CPU times of the
+process, one thread. Operation counts allow (3 + d) / 3, for the cells that store half 4 / 3; 1.6, 2.2 and 1.4
+are the limits that were set."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 import kernels.cells  # registers the cells  # noqa: F401
+from benchmarks import pairs
 from benchmarks.machine import header
 from kernels.rtrl import BankedTrace, Trace, rtrl_scan
 from kernels.rtrl.cell import CELLS
@@ -72,18 +73,14 @@ class Case:
         return 1e3 * (time.process_time() - begun)
 
 
-def measure(name: str, T: int, B: int, pairs: int) -> dict[str, Any]:
+def measure(name: str, T: int, B: int, rounds: int) -> dict[str, Any]:
     case = Case(name, T, B)
-    times: list[tuple[float, float]] = []
-    for i in range(WARM_UP + pairs):
-        first = bool(i % 2)
-        ms = {way: case.cpu_ms(way) for way in (first, not first)}
-        times.append((ms[False], ms[True]))
-    tbptt, rtrl = zip(*times[WARM_UP:], strict=True)
-    low, ratio, high = statistics.quantiles([b / a for a, b in times[WARM_UP:]], n=4)
-    d, N = case.cell.d, case.N
-    row = {"cell": name, "d": d, "N": N, "TBPTT_ms": statistics.median(tbptt)}
-    return row | {"RTRL_ms": statistics.median(rtrl), "ratio": ratio, "quartiles": [low, high]}
+    turns = pairs.in_turns([False, True], WARM_UP + rounds)
+    times = [{rtrl: case.cpu_ms(rtrl) for rtrl in order} for order in turns][WARM_UP:]
+    row: dict[str, Any] = {"cell": name, "d": case.cell.d, "N": case.N}
+    for way, rtrl in (("TBPTT", False), ("RTRL", True)):
+        row[f"{way}_ms"] = statistics.median(ms[rtrl] for ms in times)
+    return row | {"ratio": pairs.summary([ms[True] / ms[False] for ms in times])}
 
 
 def main() -> None:
@@ -102,7 +99,7 @@ def main() -> None:
     result = {"machine": header() | {"torch_threads": 1}, "T": T, "B": B, "D": D, "cells": rows}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "cells-cpu.json").write_text(json.dumps(result, indent=1) + "\n")
-    head = "| cell | d | N | TBPTT, CPU ms | RTRL | ratio | quartiles |\n|---|---|---|---|---|---|---|"
+    head = "| cell | d | N | TBPTT, CPU ms | RTRL | ratio | 95 % interval |\n|---|---|---|---|---|---|---|"
     title = f"# Core gradient by exact RTRL over TBPTT, T = {T}, B = {B}, D = {D}"
     machine = f"```json\n{json.dumps(result['machine'], indent=2)}\n```"
     table = "\n".join([head, *map(_line, rows)])
@@ -110,8 +107,9 @@ def main() -> None:
 
 
 def _line(row: dict[str, Any]) -> str:
-    low, high = row["quartiles"]
-    numbers = f"{row['TBPTT_ms']:.0f} | {row['RTRL_ms']:.0f} | {row['ratio']:.2f} | {low:.2f} to {high:.2f}"
+    ratio = row["ratio"]
+    numbers = f"{row['TBPTT_ms']:.0f} | {row['RTRL_ms']:.0f} | {ratio['median']:.2f} | "
+    numbers += f"{ratio['low']:.2f} to {ratio['high']:.2f}"
     return f"| `{row['cell']}` | {row['d']} | {row['N']} | {numbers} |"
 
 

@@ -68,10 +68,24 @@ def command(part: str, out: Path, quick: bool) -> list[str]:
         case "options":
             return ["-m", "benchmarks.options", "--out", str(out), *small]
         case "kernels":
-            small = ["--sizes", "10,4,64", "--budget-s", "0.05"] if quick else ["--sizes", "50,32,512"]
+            small = ["--tiny"] if quick else ["--sizes", "50,32,512"]
             return ["-m", "benchmarks.kernels", "--out", str(out), *small]
         case "learner_step":
-            small = [*small, "--encoder", "shallow", "--T", "4", "--B", "2", "--rounds", "1"] if quick else []
+            few = [
+                "--encoder",
+                "shallow",
+                "--T",
+                "4",
+                "--B",
+                "2",
+                "--N",
+                "16",
+                "--rounds",
+                "1",
+                "--threads",
+                "1",
+            ]
+            small = [*small, *few] if quick else []
             return ["-m", "benchmarks.learner_step", "--out", str(out), *small]
     raise AssertionError(part)
 

@@ -37,6 +37,9 @@ from kernels.vtrace import Backend, vtrace
 
 SIZES = list(itertools.product((10, 50, 100), (32, 256), (256, 512, 1024)))  # T, B, N
 QUICK = [(10, 32, 256), (50, 32, 256), (100, 32, 512)]
+PARTS = (100, 32, 512)
+"""The size at which the trace op and V-trace are timed apart."""
+TINY = (10, 4, 64)
 WARM_UP, AT_LEAST, AT_MOST = 2, 5, 50  # calls
 
 
@@ -70,11 +73,13 @@ def medians(functions: Mapping[str, Callable[[], object]], device: str, budget_s
     }
 
 
-def ceilings(device: str, budget_s: float) -> dict[str, float]:
+def ceilings(device: str, budget_s: float, tiny: bool) -> dict[str, float]:
     """Copy bandwidth, read plus write, in GB/s; float32 matrix rate at the present precision, in GFLOP/s."""
-    source = torch.empty(2**28 if device == "cuda" else 2**25, device=device).normal_()
+    numbers, n = (2**28, 8192) if device == "cuda" else (2**25, 2048)
+    if tiny:
+        numbers, n = 2**16, 64
+    source = torch.empty(numbers, device=device).normal_()
     target = torch.empty_like(source)
-    n = 8192 if device == "cuda" else 2048
     a, b = (torch.randn(n, n, device=device) for _ in range(2))
     times = medians({"copy": lambda: target.copy_(source), "matrix": lambda: a @ b}, device, budget_s)
     copied, operations = 8e-6 * source.numel(), 2e-6 * n**3
@@ -84,13 +89,13 @@ def ceilings(device: str, budget_s: float) -> dict[str, float]:
     }
 
 
-def parts(device: str, budget_s: float) -> dict[str, float]:
+def parts(device: str, budget_s: float, size: tuple[int, int, int], bank_bytes: int) -> dict[str, float]:
     """The trace op alone by T (at T = 1 it must not cost more than in a chunk), the eLSTM at T = 1, and
     V-trace, in ms."""
-    T, B, N = 100, 32, 512
+    T, B, N = size
     functions: dict[str, Callable[[], object]] = {}
-    for steps in (1, 10, 50, T):
-        case = Case(steps, B, N, device, torch.float32, BANK_BYTES)
+    for steps in sorted({1, min(10, T), min(50, T), T}):
+        case = Case(steps, B, N, device, torch.float32, bank_bytes)
         lam, decay = torch.randn(B, 1, 1, N, device=device), torch.rand(B, 1, 1, N, device=device)
         update, x = torch.randn(steps, B, 1, 2, N, device=device), case.inputs[0].detach()
 
@@ -101,7 +106,7 @@ def parts(device: str, budget_s: float) -> dict[str, float]:
             )
 
         functions[f"trace op, T = {steps}"] = visit
-    one = Case(1, B, N, device, torch.float32, BANK_BYTES)
+    one = Case(1, B, N, device, torch.float32, bank_bytes)
     for way in GPU_WAYS if device == "cuda" else CPU_WAYS:
         if way.cell == "elstm":
             functions[f"core gradient, {way.name}, T = 1"] = lambda way=way: one.run(way)
@@ -130,10 +135,16 @@ def peak_mib(case: Case, way: Way, device: str) -> float | None:
 
 
 def measure(
-    ways: list[Way], T: int, B: int, N: int, device: str, budget_s: float, ceiling: dict[str, float]
+    ways: list[Way],
+    size: tuple[int, int, int],
+    device: str,
+    budget_s: float,
+    ceiling: dict[str, float],
+    bank_bytes: int,
 ) -> list[dict[str, Any]]:
+    T, B, N = size
     errors = check(ways, T, N, device)
-    case = Case(T, B, N, device, torch.float32, BANK_BYTES)
+    case = Case(T, B, N, device, torch.float32, bank_bytes)
     peaks = {way.name: peak_mib(case, way, device) for way in ways}
     times = medians({way.name: (lambda way=way: case.run(way)) for way in ways}, device, budget_s)
     rows = []
@@ -172,12 +183,16 @@ def _size(text: str) -> tuple[int, int, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="three sizes, for a CPU")
+    parser.add_argument("--tiny", action="store_true", help="no measurement: to see that it runs")
     parser.add_argument("--sizes", nargs="+", type=_size, metavar="T,B,N", help="these sizes and no other")
     parser.add_argument("--repeats", type=int, default=1, help="goes through all sizes so many times")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
     parser.add_argument("--budget-s", type=float, default=2.0, help="time for each median")
     options = parser.parse_args()
+    tiny, budget_s = options.tiny, 0.01 if options.tiny else options.budget_s
+    bank_bytes = 0 if tiny else BANK_BYTES
+    sizes = options.sizes or ([TINY] if tiny else QUICK if options.quick else SIZES)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(options.threads)
     ways = GPU_WAYS if device == "cuda" else CPU_WAYS
@@ -185,11 +200,10 @@ def main() -> None:
     limits, alone = {}, {}
     for precision in ("ieee", "tf32") if device == "cuda" else ("ieee",):
         use_precision(precision)
-        limits[precision] = ceilings(device, options.budget_s)
-        alone[precision] = parts(device, options.budget_s)
-        sizes = options.sizes or (QUICK if options.quick else SIZES)
+        limits[precision] = ceilings(device, budget_s, tiny)
+        alone[precision] = parts(device, budget_s, TINY if tiny else PARTS, bank_bytes)
         for T, B, N in [size for _ in range(options.repeats) for size in sizes]:
-            for row in measure(ways, T, B, N, device, options.budget_s, limits[precision]):
+            for row in measure(ways, (T, B, N), device, budget_s, limits[precision], bank_bytes):
                 runs.setdefault((precision, T, B, N, row["way"]), []).append({"precision": precision, **row})
                 print(f"{precision} T={T} B={B} N={N} {row['way']}: {row['ms']:.2f} ms", flush=True)
             results = [merge(rows) for rows in runs.values()]

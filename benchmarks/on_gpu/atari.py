@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     gpu = torch.cuda.is_available()
-    slots, threads, seconds = (4, 1, 10) if options.quick else (128, available_cores(), 45)
+    slots, threads, seconds = (4, 1, 6) if options.quick else (128, available_cores(), 45)
     alone = env_steps_per_s(slots, threads, 2 if options.quick else 5)
     print(f"environments alone: {alone:.0f} steps/s, {slots} slots, {threads} threads", flush=True)
     run_dir = options.out / "atari-run"

@@ -25,7 +25,7 @@ import torch
 from actors.policy import Policy
 from actors.policy.precision import told
 from benchmarks import pairs
-from benchmarks.busy import KernelClock
+from benchmarks.on_gpu.busy import KernelClock
 from benchmarks.system import verdict
 from benchmarks.system.coupled import Coupled, endless, real_batch
 from benchmarks.system.parts import make_parts

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import gpu
 
@@ -82,3 +83,23 @@ def test_the_tests_named_are_there_and_need_no_hypothesis(quick):
     assert "tests/learner/test_on_gpu.py" in files
     for file in files:
         assert "hypothesis" not in (gpu.ROOT / file).read_text(encoding="utf-8")
+
+
+def test_quick_as_it_is_called_reports_the_part_that_fails_and_runs_the_next(tmp_path):
+    """The command itself, its parts as processes. The first cannot write its result."""
+    (tmp_path / "visits.json").mkdir()
+    parts = ["visits", "training", "options", "kernels"]
+    command = [sys.executable, "-m", "benchmarks.gpu", "--quick", "--out", str(tmp_path), "--budget-s", "800"]
+    limit = ["--limit-s", "200", "--only", *parts]
+    done = subprocess.run([*command, *limit], cwd=gpu.ROOT, capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout + done.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert [summary[part]["exit"] for part in parts] == [1, 0, 0, 0]
+    assert "IsADirectoryError" in (tmp_path / "visits.txt").read_text()
+    assert (
+        "--- no GPU: this was a CPU; visits failed; not run: nothing" in done.stdout
+        or torch.cuda.is_available()
+    )
+    left = {path.name.removesuffix(".json") for path in tmp_path.glob("*.json") if path.is_file()}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    assert left >= {"summary", "training", f"options-{device}", f"kernels-{device}"}

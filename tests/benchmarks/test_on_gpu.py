@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.on_gpu.busy import device_intervals, union
+from benchmarks.on_gpu.busy import kernels, union
 
 
 @pytest.mark.parametrize(
@@ -27,19 +29,32 @@ def test_what_lies_in_several_intervals_counts_once(intervals, covered):
     assert union(intervals) == covered
 
 
-def test_only_what_ran_on_a_device_counts():
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=12))
+def test_the_union_of_intervals_counts_every_moment_once(drawn: list[tuple[int, int]]) -> None:
+    moments = {moment for start, length in drawn for moment in range(start, start + length)}
+    assert union((start, start + length) for start, length in drawn) == len(moments)
+
+
+def test_only_kernels_that_ran_on_a_device_count():
     events = [
         SimpleNamespace(
-            device_type=SimpleNamespace(name=name), time_range=SimpleNamespace(start=start, end=start + 1.0)
+            name=name,
+            device_type=SimpleNamespace(name=place),
+            time_range=SimpleNamespace(start=start, end=start + 1.0),
         )
-        for name, start in (("CPU", 0.0), ("CUDA", 5.0))
+        for name, place, start in (
+            ("cudaLaunchKernel", "CPU", 0.0),
+            ("advance_trace_kernel", "CUDA", 5.0),
+            ("Memcpy HtoD (Pinned -> Device)", "CUDA", 7.0),
+            ("Memset (Device)", "CUDA", 8.0),
+        )
     ]
-    assert device_intervals(events) == [(5.0, 6.0)]
+    assert kernels(events) == [(5.0, 6.0)]
 
 
 def test_what_a_profiler_tells_has_these_fields():
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         torch.ones(3).sum()
     events = profiler.events()
-    assert events and device_intervals(events) == []
+    assert events and kernels(events) == [] and isinstance(events[0].name, str)
     assert profiler.key_averages()[0].device_type.name == "CPU"

@@ -1,15 +1,12 @@
-"""Comparisons in pairs, and the GPU's busy share: small, and what all benchmarks say rests on them."""
+"""Comparisons in pairs: small, and what all benchmarks say rests on them."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks import pairs
-from benchmarks.busy import union
 
 
 def test_arms_take_turns_forward_and_back() -> None:
@@ -32,9 +29,3 @@ def test_the_interval_is_the_percentile_bootstrap_of_the_median() -> None:
     ours = pairs.interval(values.tolist())
     assert ours == pytest.approx(list(theirs), rel=0.03)
     assert ours == pairs.interval(values.tolist()), "the same every time"
-
-
-@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=12))
-def test_the_union_of_intervals_counts_every_moment_once(drawn: list[tuple[int, int]]) -> None:
-    moments = {moment for start, length in drawn for moment in range(start, start + length)}
-    assert union((start, start + length) for start, length in drawn) == len(moments)

@@ -33,7 +33,7 @@ def test_no_speed_is_reported_for_a_wrong_gradient(monkeypatch, capsys, broken):
     monkeypatch.setattr(chunked, "_reverse_scan", wrong)
     ways = [way for way in CPU_WAYS if way.name == broken]
     with pytest.raises(SystemExit, match=f"WRONG at T = 6, N = 8: {broken} is off by"):
-        measure(ways, 6, 2, 8, "cpu", 0.0, CEILING)
+        measure(ways, (6, 2, 8), "cpu", 0.0, CEILING, 0)
     assert "ms" not in capsys.readouterr().out
 
 
@@ -72,7 +72,7 @@ def test_repeats_are_merged_by_their_medians():
 
 
 def test_results_are_saved_as_data_table_and_plot(tmp_path):
-    results = [{"precision": "ieee", **row} for row in measure(CPU_WAYS, 2, 2, 4, "cpu", 0.0, CEILING)]
+    results = [{"precision": "ieee", **row} for row in measure(CPU_WAYS, (2, 2, 4), "cpu", 0.0, CEILING, 0)]
     save(tmp_path, "kernels-cpu", results, {"ieee": CEILING}, {"ieee": {"trace op, T = 1": 0.5}}, threads=1)
     data = json.loads((tmp_path / "kernels-cpu.json").read_text())
     assert len(data["results"]) == len(CPU_WAYS) and data["machine"]["torch_threads"] == 1
@@ -84,7 +84,9 @@ def test_results_are_saved_as_data_table_and_plot(tmp_path):
 
 def test_without_matplotlib_there_is_no_plot_and_it_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(kernels_report.importlib.util, "find_spec", lambda name: None)
-    results = [{"precision": "ieee", **row} for row in measure(CPU_WAYS[:1], 2, 2, 4, "cpu", 0.0, CEILING)]
+    results = [
+        {"precision": "ieee", **row} for row in measure(CPU_WAYS[:1], (2, 2, 4), "cpu", 0.0, CEILING, 0)
+    ]
     save(tmp_path, "kernels-cpu", results, {"ieee": CEILING}, {"ieee": {}}, threads=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kernels-cpu.json", "kernels-cpu.md"]
     assert capsys.readouterr().out == "no kernels-cpu.png: matplotlib is not installed\n"
