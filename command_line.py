@@ -19,7 +19,8 @@ import tyro
 
 from configs.effect import given_settings, refuse_without_effect
 from configs.identity import changes, may_change
-from configs.layout import with_asked_layout
+from configs.layout import with_asked_layout, with_order
+from configs.orders import read_order
 from configs.paths import absolute
 from configs.presets import preset, preset_patterns
 from configs.schema import Config, ConfigError
@@ -49,6 +50,13 @@ def with_fields(base: Config, words: list[str], prog: str) -> Config:
     base, words = with_asked_layout(base, words)
     config = tyro.cli(Config, default=base, args=words, prog=prog)
     refuse_without_effect(config, given_settings(config, words))
+    if config.ray.follow_cluster and (config.num_actors or config.env.num_envs):
+        name, value = next(
+            (name, value)
+            for name, value in (("num_actors", config.num_actors), ("env.num_envs", config.env.num_envs))
+            if value
+        )
+        raise ConfigError(f"{name} = {value}: follows from the cluster with --num-actors auto; leave one out")
     policy = dataclasses.replace(
         config.policy, load=_path(config.policy.load), load_encoder=_path(config.policy.load_encoder)
     )
@@ -92,7 +100,7 @@ def asked_to_train(arguments: list[str], prog: str = "launch.py train") -> Start
 
 def _resumed(run_dir: Path, words: list[str], prog: str) -> Start:
     # A run directory may have been moved or copied since its config was written.
-    base = dataclasses.replace(RunDir.saved_config(run_dir), run_dir=str(run_dir))
+    base = dataclasses.replace(_as_ordered(RunDir.saved_config(run_dir), run_dir), run_dir=str(run_dir))
     config = with_fields(base, words, prog)
     if config.run_dir != str(run_dir):
         raise ConfigError(
@@ -100,6 +108,12 @@ def _resumed(run_dir: Path, words: list[str], prog: str) -> Start:
             "--run-dir out, or copy the directory first and resume the copy"
         )
     return Start(config, resume=True)
+
+
+def _as_ordered(saved: Config, run_dir: Path) -> Config:
+    """With the number of actors that the run was told while it ran."""
+    order = read_order(run_dir)
+    return saved if order is None else with_order(saved, order)
 
 
 def _same_run(saved: Config, asked: Config) -> Config:

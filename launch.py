@@ -8,6 +8,7 @@
     launch.py experiment NAME [--seeds S ...]         all arms of a comparison, to a table and a figure
     launch.py bench [VERB] [PRESET] [--json FILE] [...]   the bottleneck here; six verbs: --help
     launch.py plot RUN_DIR ... [--out DIR] [--metric NAME] [--by FIELD ...]   curves, throughput, lag, traces
+    launch.py scale RUN_DIR --num-actors N            changes a run that trains; `auto` follows the cluster
     launch.py dashboard [--entity E] [--project P] [--url URL] [--dry-run]   a W&B workspace of every metric
     launch.py doctor [--json FILE]                    what is installed, which suites can run
 
@@ -189,6 +190,7 @@ def run(start: Start, signals: ExitStack, records: ExitStack, workers: ExitStack
             loop.resume(state)
     run_dir.save_config(config.to_json())
     run_dir.record_start(version, learner.global_step, layout)
+    fleet.obey(run_dir.path)
     reason = loop.run()
     exit_code = 0
     progress.close()
@@ -241,6 +243,7 @@ VERBS = {
     "experiment": later("experiments.runner"),
     "bench": later("benchmarks.bench"),
     "plot": later("experiments.curves.curves"),
+    "scale": later("learner.records.scale"),
     "dashboard": later("learner.records.dashboard"),
     "doctor": doctor,
 }

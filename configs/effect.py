@@ -24,6 +24,7 @@ def without_effect(config: Config) -> dict[str, str]:
         (config.runtime == "inline", "ray", "runtime = 'inline'"),
         (config.actor_device == "cpu", "ray.actor_gpus", "actor_device = 'cpu'"),
         (config.ray.address is not None, "ray.object_store_mib", f"ray.address = {config.ray.address!r}"),
+        (not config.ray.follow_cluster, "ray.settle_s", "ray.follow_cluster = False"),
         (config.optimizer == "adam", "alpha", "optimizer = 'adam'"),
         (policy.encoder == "none", "policy.features", "policy.encoder = 'none'"),
         (policy.encoder == "none", "encoder_lr_scale", "policy.encoder = 'none'"),

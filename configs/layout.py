@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from configs.error import require
+from configs.orders import AUTO, Order
 
 if TYPE_CHECKING:
     from configs.schema import Config
@@ -120,6 +121,27 @@ def streams_of(config: Config, actor_id: int) -> range:
     return range(actor_id * streams // actors, (actor_id + 1) * streams // actors)
 
 
+def most_actors(config: Config) -> int:
+    """As many as can carry the streams."""
+    return config.num_streams // config.actor_groups
+
+
+def with_actors(config: Config, number: int) -> Config:
+    """`config`, laid out, with another number of actors that carry the same streams.
+
+    Raises ConfigError for more than there is something to carry for.
+    """
+    env = dataclasses.replace(config.env, num_envs=-(-config.num_streams // number))
+    return dataclasses.replace(config, num_actors=number, env=env)
+
+
+def with_order(config: Config, order: Order) -> Config:
+    """`config`, as it was asked for, with what was ordered since. Raises ConfigError as `with_actors`."""
+    env, ray = dataclasses.replace(config.env, num_envs=0), config.ray
+    ray = dataclasses.replace(ray, follow_cluster=order.num_actors is None)
+    return dataclasses.replace(config, num_actors=order.num_actors or 0, env=env, ray=ray)
+
+
 def check_layout(config: Config) -> None:
     """Raises ConfigError where streams, actors, slots and the batch do not go together."""
     streams, actors, slots = config.num_streams, config.num_actors, config.env.num_envs
@@ -178,8 +200,10 @@ def with_asked_layout(base: Config, words: Sequence[str]) -> tuple[Config, list[
     """`base` and command-line words such that what they ask for takes the place of the layout of `base`.
 
     `--num-actors N`: N actors carry the streams. `--env.num-envs E`: as many actors of E slots as it takes;
-    inline E is the number of streams. Both: N x E is. `--num-streams` always wins.
+    inline E is the number of streams. Both: N x E is. `--num-streams` always wins. `--num-actors auto`: as
+    many as the cluster has room for, whatever comes and goes.
     """
+    words = _followed(base, words)
     asked = {name: _number(words, name) for name in ("num_streams", "num_actors", "env.num_envs")}
     if all(number is None for number in asked.values()):
         return base, list(words)
@@ -189,6 +213,16 @@ def with_asked_layout(base: Config, words: Sequence[str]) -> tuple[Config, list[
     if slots and not streams and (actors or inline):
         return base, [*words, "--num-streams", str(slots * (actors or 1))]
     return base, list(words)
+
+
+def _followed(base: Config, words: Sequence[str]) -> list[str]:
+    """`words` with `--num-actors auto` as the setting that it stands for, which a number ends."""
+    number = _value(words, "num_actors")
+    if number is None or any("follow" in word for word in words):
+        return list(words)
+    if number != AUTO:
+        return [*words, *(["--ray.no-follow-cluster"] if base.ray.follow_cluster else [])]
+    return [*words, "--num-actors", "0", "--ray.follow-cluster"]
 
 
 def _value(words: Sequence[str], name: str) -> str | None:

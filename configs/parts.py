@@ -206,6 +206,11 @@ class RayConfig:
     stall_report_s: float = 30.0
     """An actor that owes a rollout for longer is told by name, and what its processes do; and a learner to
     which nothing comes for longer tells why."""
+    follow_cluster: bool = False
+    """The number of actors follows the cluster: nodes that come get actors, the streams of nodes that go are
+    carried by the others (actors/fleet/elastic.py). On the command line `--num-actors auto`."""
+    settle_s: float = 30.0
+    """So long a cluster must have had room for another number of actors before the run follows it."""
     max_consecutive_failures: int = 5
     """Failures in a row, without a rollout between, of every single actor, after which the run stops: the
     environment is broken. An actor that keeps failing beside others that work is restarted ever later."""
@@ -218,7 +223,13 @@ class RayConfig:
         require(store == 0 or store >= 80, "ray.object_store_mib", store, "at least 80, or 0, which chooses")
         require(0 <= self.actor_gpus <= 1, "ray.actor_gpus", self.actor_gpus, "0, which chooses, to 1")
         require(self.rollouts_in_flight >= 1, "ray.rollouts_in_flight", self.rollouts_in_flight, "at least 1")
-        for name in ("start_timeout_s", "rollout_timeout_s", "stall_report_s", "max_failures_per_actor_hour"):
+        for name in (
+            "start_timeout_s",
+            "rollout_timeout_s",
+            "stall_report_s",
+            "settle_s",
+            "max_failures_per_actor_hour",
+        ):
             require(getattr(self, name) > 0, f"ray.{name}", getattr(self, name), "must be positive")
         require(
             self.max_consecutive_failures >= 1,

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from actors.frame_stack import stack_frames
 from actors.rollout import EpisodeStats, Rollout, map_observation, observation_parts
+from configs.layout import streams_of
 from configs.schema import Config
 from learner.records.timing import Stopwatch
 
@@ -78,21 +79,26 @@ class StreamPiece:
         return range(self.first_stream, self.first_stream + self.num_streams)
 
 
+def _streams(rollout: Rollout) -> range:
+    return range(rollout.first_stream, rollout.first_stream + rollout.num_streams)
+
+
 class Batcher:
     """Holds rollouts until a batch is full."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
-        self._num_streams = config.num_streams
+        self._config, self._num_streams = config, config.num_streams
         self._batch_size = config.batch_size
         self._unroll_length = config.unroll_length
         self._max_policy_lag = config.max_policy_lag
         self._device = device
         self.dropped = 0
-        """Rollouts refused because their weights were too old; their streams' traces start anew."""
+        """Rollouts refused because their weights were too old, or let go since the actors were scaled; their
+        streams' traces start anew."""
         self._waiting: deque[Rollout] = deque()
         """Whole ones, and what is left of those that did not fit into a batch; oldest first."""
-        self._width: dict[int, int] = {}
-        """Streams of each actor that was heard of."""
+        self._newest: dict[int, tuple[int, range]] = {}
+        """Of each actor that was heard of: its newest incarnation, and the streams that it carries."""
         self._staging: dict[str, Tensor] = {}
         self._copying: Stopwatch | None = None
         """Of the last batch, from there."""
@@ -105,10 +111,14 @@ class Batcher:
     @property
     def covered(self) -> set[int]:
         """Actors of whose every stream a rollout waits here: no batch has room for a second one of theirs."""
-        columns: Counter[int] = Counter()
+        columns: Counter[tuple[int, int]] = Counter()
         for rollout in self._waiting:
-            columns[rollout.actor_id] += rollout.num_streams
-        return {actor_id for actor_id, count in columns.items() if count >= self._width[actor_id]}
+            columns[rollout.actor_id, rollout.incarnation] += rollout.num_streams
+        return {
+            actor_id
+            for actor_id, (incarnation, streams) in self._newest.items()
+            if columns[actor_id, incarnation] >= len(streams)
+        }
 
     def add(self, rollout: Rollout, version: int) -> None:
         """`version`: the learner's present weights. Raises ValueError for a rollout that does not fit."""
@@ -122,8 +132,28 @@ class Batcher:
         if self._max_policy_lag is not None and version - rollout.policy_version_min > self._max_policy_lag:
             self.dropped += 1
             return
-        self._width[rollout.actor_id] = rollout.num_streams
+        streams = _streams(rollout)
+        _, before = self._newest.get(rollout.actor_id, (0, None))
+        if streams != before:
+            self._let_go(streams)
+        self._newest[rollout.actor_id] = rollout.incarnation, streams
         self._waiting.append(rollout)
+
+    def _let_go(self, streams: range) -> None:
+        """The streams were cut anew among the actors (`launch.py scale`): what waits of these from before
+        would be one rollout of each too many, for ever."""
+        kept: deque[Rollout] = deque()
+        for rollout in self._waiting:
+            own = _streams(rollout)
+            start, stop = (min(max(at - own.start, 0), len(own)) for at in (streams.start, streams.stop))
+            if start == stop:
+                kept.append(rollout)
+                continue
+            self.dropped += 1
+            kept.extend(
+                rollout.columns(*part) for part in ((0, start), (stop, len(own))) if part[0] < part[1]
+            )
+        self._waiting = kept
 
     def next_batch(self) -> Batch | None:
         """The next batch, or None while it cannot be filled.
@@ -137,7 +167,7 @@ class Batcher:
         rest: deque[Rollout] = deque()
         streams: set[int] = set()
         for rollout in self._waiting:
-            own = range(rollout.first_stream, rollout.first_stream + rollout.num_streams)
+            own = _streams(rollout)
             room = own[: self._batch_size - len(streams)]
             count = next((i for i, stream in enumerate(room) if stream in streams), len(room))
             streams.update(own[:count])
@@ -234,14 +264,17 @@ class Batcher:
             {name: getattr(rollout, name) for name in fields}
             | {
                 "episodes": [dataclasses.asdict(episode) for episode in rollout.episodes],
-                "width": self._width[rollout.actor_id],
+                "carried": [carried.start, carried.stop],
             }
             for rollout in self._waiting
+            for _, carried in [self._newest[rollout.actor_id]]
         ]
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
         for saved in state:
-            fields = {name: value for name, value in saved.items() if name != "width"}
+            fields = {name: value for name, value in saved.items() if name not in ("carried", "width")}
             fields["episodes"] = [EpisodeStats(**episode) for episode in saved["episodes"]]
             self._waiting.append(Rollout(**fields))
-            self._width[saved["actor_id"]] = saved["width"]
+            actor_id = saved["actor_id"]  # of the version before only the width was saved
+            carried = range(*saved["carried"]) if "carried" in saved else streams_of(self._config, actor_id)
+            self._newest[actor_id] = saved["incarnation"], carried

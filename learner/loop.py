@@ -40,6 +40,7 @@ from learner.run_state import RunState
 
 
 class Counters(Protocol):
+    actors: int
     actor_restarts: int
     env_errors: int
     lost_calls: int
@@ -242,6 +243,7 @@ class TrainLoop:
             {
                 "charts/SPS": sps,
                 "perf/fps": sps * self._frames_per_step,
+                "perf/actors": self._source.counters.actors,
                 "queue/rollouts": self._source.counters.rollouts_ready + len(self._batcher),
                 "faults/actor_restarts": self._source.counters.actor_restarts,
                 "faults/env_errors": self._source.counters.env_errors,

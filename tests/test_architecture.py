@@ -34,6 +34,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "actors/fleet/worker.py",
         "actors/fleet/ray_fleet.py",
         "actors/fleet/crew.py",
+        "actors/fleet/elastic.py",
         "actors/fleet/requests.py",
         "actors/fleet/slot.py",
         "actors/fleet/waiting.py",

@@ -69,6 +69,11 @@ def _free() -> Free:
 
 @contextmanager
 def _own(config: RayConfig, num_cpus: int, num_gpus: int) -> Iterator[None]:
+    if config.follow_cluster:
+        raise ConfigError(
+            "--num-actors auto (ray.follow_cluster) follows a cluster whose nodes come and go: name it by "
+            "--ray.address, or leave num_actors at 0, which chooses for this machine"
+        )
     # Ray reads these once, when it is imported: one token serves all sessions of a process. The last one,
     # under a name that its purpose on Linux does not show, makes every Ray process listen on loopback.
     os.environ.setdefault("RAY_AUTH_MODE", "token")

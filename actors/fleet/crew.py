@@ -32,7 +32,7 @@ from actors.fleet.slot import BackingOff, Life, Placing, Silent, Slot, Starting,
 from actors.fleet.waiting import Stalls, actors, say, waiting
 from actors.rollout import Rollout
 from actors.weights import WeightSource
-from configs.layout import streams_of
+from configs.layout import streams_of, with_actors
 from configs.schema import Config
 
 VERDICT_S = 60.0
@@ -41,8 +41,6 @@ LOOK_AT_NODES_S = 5.0
 
 
 class Crew:
-    """`worker_class`: as for `RayFleet`."""
-
     def __init__(
         self,
         config: Config,
@@ -65,6 +63,7 @@ class Crew:
         self._stalls = Stalls(config)
         self.lost_nodes: dict[str, float] = {}
         """By name: when the last actor was lost with it."""
+        counters.actors = config.num_actors
         for actor_id in range(config.num_actors):
             self._start(actor_id)
 
@@ -88,6 +87,28 @@ class Crew:
             reference = life.handle.collect.remote()
             life.pending.append(reference)
             self.requests.owner[reference] = actor_id
+
+    def resize(self, number: int) -> None:
+        """As many actors from now on, of the same streams. One that keeps its streams lives on."""
+        before = len(self.slots)
+        self.config = with_actors(self.config, number)
+        self._config_json = self.config.to_json()
+        self.health.resize(number)
+        self._counters.actors = number
+        for slot in self.slots[number:]:
+            if not isinstance(slot.state, BackingOff):
+                self._withdraw(slot.state.life)
+        del self.slots[number:]
+        self.slots += [Slot(BackingOff(0.0)) for _ in range(number - before)]
+        for actor_id, slot in enumerate(self.slots):
+            state, streams = slot.state, streams_of(self.config, actor_id)
+            if not isinstance(state, BackingOff) and state.life.streams != streams:
+                self._withdraw(state.life)
+                slot.state, slot.told_waiting = BackingOff(0.0), False
+        fewest, most = self.config.num_streams // number, self.config.env.num_envs
+        slots = f"{most} env slots" if fewest == most else f"{fewest} to {most} env slots"
+        say(f"scaled from {before} to {number} actors of {slots}; the same {self.config.num_streams} streams")
+        self.look_after_all()
 
     def take(self, reference: Any) -> Rollout | None:
         """What was asked for by `reference`, which is done; None if it failed, and then that is seen to."""
@@ -116,6 +137,7 @@ class Crew:
             case _:
                 raise AssertionError("of one that was lost before it worked all is disowned")
         self.health.delivered(actor_id, home.node_id)
+        slot.heard = life.streams
         return rollout
 
     # --- looking after them --------------------------------------------------------------------

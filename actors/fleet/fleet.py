@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,8 +28,10 @@ class FleetError(RuntimeError):
 
 @dataclass(slots=True)
 class FleetCounters:
-    """Totals since the fleet started."""
+    """Totals since the fleet started, but for what is said to be of now."""
 
+    actors: int = 0
+    """That carry the streams (now)."""
     actor_restarts: int = 0
     """Workers replaced, for whatever reason."""
     env_errors: int = 0
@@ -62,6 +65,14 @@ class Fleet(Protocol):
 
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None: ...
 
+    def obey(self, run_dir: Path) -> None:
+        """From now on the orders count that lie there (configs/orders.py)."""
+        ...
+
+    def standing(self) -> list[dict[str, Any]]:
+        """Each actor by number, state, process and node; also from another thread."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -78,7 +89,7 @@ class InlineFleet:
 
     def __init__(self, config: Config, source: WeightSource, *, start_step: int = 0) -> None:
         rng = incarnations(config.seed, start_step)
-        self.counters = FleetCounters()
+        self.counters = FleetCounters(actors=config.num_actors)
         self._collectors: list[Collector] = []
         self._turn = 0
         for actor_id in range(config.num_actors):
@@ -115,6 +126,11 @@ class InlineFleet:
             collector.load_state_dict(
                 {name[len(prefix) :]: array for name, array in state.items() if name.startswith(prefix)}
             )
+
+    def obey(self, run_dir: Path) -> None: ...  # `launch.py scale` refuses a run without Ray
+
+    def standing(self) -> list[dict[str, Any]]:
+        return []  # they are in this process
 
     def close(self) -> None:
         for collector in self._collectors:

@@ -42,6 +42,12 @@ class Health:
         self._recent: defaultdict[int, deque[float]] = defaultdict(deque)
         """When each actor failed, for an hour."""
 
+    def resize(self, num_actors: int) -> None:
+        self._num_actors = num_actors
+        for actor_id in [one for one in self.in_a_row if one >= num_actors]:
+            del self.in_a_row[actor_id]
+            self._recent.pop(actor_id, None)
+
     def delivered(self, actor_id: int, node_id: str) -> None:
         self.in_a_row[actor_id] = 0
         self._on_node[node_id] = 0

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import ray
 from numpy.typing import NDArray
 
 from actors.fleet.crew import Crew
+from actors.fleet.elastic import Size
 from actors.fleet.fleet import FleetCounters
+from actors.fleet.slot import known, standing
 from actors.fleet.waiting import Starving
 from actors.fleet.worker import RolloutWorker
 from actors.rollout import Rollout
@@ -27,6 +30,10 @@ from configs.schema import Config
 
 CARE_S = 0.5
 """Between two looks after all actors, while rollouts come."""
+
+
+SIZE_S = 2.0
+"""Between two looks at orders, and at the cluster where their number follows it."""
 
 
 class RayFleet:
@@ -39,7 +46,15 @@ class RayFleet:
         self.counters = FleetCounters()
         self._crew = Crew(config, source, start_step, worker_class, self.counters)
         self._starving = Starving(config.ray, self.counters)
-        self._next_care = 0.0
+        self._size = Size(config)
+        self._next_care = self._next_size = 0.0
+
+    def obey(self, run_dir: Path) -> None:
+        self._size.obey(run_dir)
+
+    def resize(self, number: int) -> None:
+        """As many actors from now on, of the same streams. Raises ConfigError for more than streams."""
+        self._crew.resize(number)
 
     def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None:
         deadline = time.monotonic() + timeout_s
@@ -48,8 +63,13 @@ class RayFleet:
             if time.monotonic() >= self._next_care:  # however many come: fast actors hide no hanging one
                 crew.look_after_all()
                 self._next_care = time.monotonic() + CARE_S
+            if time.monotonic() >= self._next_size:
+                self._next_size = time.monotonic() + SIZE_S
+                number = self._size.wanted(crew.slots, bool(self.counters.starving), time.monotonic())
+                if number is not None:
+                    crew.resize(number)
             rest = max(0.0, min(deadline - time.monotonic(), CARE_S))
-            reference = crew.requests.next_finished(skip, rest)
+            reference = crew.requests.next_finished(known(crew.slots, skip), rest)
             if reference is not None:
                 self.counters.rollouts_ready = crew.requests.ready
                 rollout = crew.take(reference)
@@ -63,6 +83,9 @@ class RayFleet:
     def worker_pids(self) -> list[int]:
         """Process ids of the workers that are up now, for diagnosis and fault tests."""
         return [found.pid for found in ray.get([life.identity for life in self._crew.lives()])]
+
+    def standing(self) -> list[dict[str, Any]]:
+        return standing(self._crew.slots)
 
     def state_dict(self) -> dict[str, NDArray[Any]] | None:
         return None  # the streams live in other processes; a resumed run starts new incarnations

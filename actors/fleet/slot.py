@@ -8,6 +8,7 @@ BackingOff -> Placing -> Starting -> Working         each ends in BackingOff whe
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -89,6 +90,14 @@ class Slot:
     told_waiting: bool = False
     replaced: bool = False
     """Where it is placed is told of one that was lost, and of one that was told to wait."""
+    heard: range | None = None
+    """The streams of its last rollout that was handed out."""
+
+
+def home_node(state: State) -> str | None:
+    """The id of the node where it lives, once that is known."""
+    state = state.before if isinstance(state, Silent) else state
+    return state.home.node_id if isinstance(state, Starting | Working) else None
 
 
 def home_of(life: Life) -> Identity | None:
@@ -99,3 +108,26 @@ def home_of(life: Life) -> Identity | None:
         return ray.get(life.identity)
     except ray.exceptions.RayError:  # the failure itself, which is being reported
         return None
+
+
+def known(slots: Sequence[Slot], actor_ids: Collection[int]) -> set[int]:
+    """Of these those that carry what they carried when their last rollout was handed out: of the others the
+    learner cannot know what it has."""
+    found = set[int]()
+    for actor_id in actor_ids:
+        if actor_id < len(slots):
+            state, heard = slots[actor_id].state, slots[actor_id].heard
+            if isinstance(state, BackingOff) or state.life.streams == heard:
+                found.add(actor_id)
+    return found
+
+
+def standing(slots: Sequence[Slot]) -> list[dict[str, Any]]:
+    """Each actor as status.json has it."""
+    rows: list[dict[str, Any]] = []
+    for actor_id, slot in enumerate(list(slots)):
+        state = slot.state.before if isinstance(slot.state, Silent) else slot.state
+        home = state.home if isinstance(state, Starting | Working) else None
+        pid, node = (None, None) if home is None else (home.pid, home.node_id)
+        rows.append({"actor": actor_id, "state": type(slot.state).__name__, "pid": pid, "node": node})
+    return rows

@@ -82,6 +82,7 @@ LAYOUT: dict[str, dict[str, tuple[str, ...]]] = {
         "Metrics left out": ("faults/nonfinite_metrics",),
     },
     "System": {
+        "Actors that carry the streams": ("perf/actors",),
         "Time of an update": (
             "perf/time_wait_ms",
             "perf/time_transfer_ms",

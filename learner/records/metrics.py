@@ -44,6 +44,7 @@ METRICS: dict[str, MetricSpec] = {
     "charts/learning_rate": MetricSpec("1", "last", "of the optimizer"),
     "charts/updates": MetricSpec("updates", "last", "batches learned from since the run began"),
     "perf/fps": MetricSpec("frames/s", "last", "emulator frames a second: SPS times frames per agent step"),
+    "perf/actors": MetricSpec("actors", "last", "how many carry the streams"),
     "perf/time_wait_ms": MetricSpec("ms/update", "mean", "the learner waits for a full batch"),
     "perf/time_transfer_ms": MetricSpec("ms/update", "mean", "a batch is assembled and copied to the device"),
     "perf/time_forward_ms": MetricSpec("ms/update", "mean", "unrolls of the policy, targets, losses"),

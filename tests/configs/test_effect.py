@@ -109,6 +109,8 @@ SETTINGS: dict[str, tuple[str, str]] = {
         for field in dataclasses.fields(BASE.ray)
         if field.name not in ("address", "object_store_mib", "actor_gpus")
     },
+    "ray.follow_cluster": ("--ray.follow-cluster", INLINE),
+    "ray.settle_s": ("--ray.settle-s 3", ""),
     "ray.actor_gpus": ("--ray.actor-gpus 0.5", "--actor-device cpu"),
 }
 """What sets each of the others, and under which other settings it has no effect."""
@@ -119,6 +121,7 @@ ALIVE = {
         f"ppo.{field.name}": "--objective ppo --ppo.chunk-length 16"
         for field in dataclasses.fields(PpoConfig)
     },
+    "ray.settle_s": "--ray.follow-cluster",
     "alpha": "--optimizer rmsprop",
     "momentum": "--optimizer rmsprop",
     "policy.freeze_core": TBPTT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -123,6 +124,80 @@ def test_a_rollout_is_cut_where_that_fills_a_batch_and_the_rest_is_the_next_ones
         np.testing.assert_array_equal(getattr(second, name).numpy(), np.concatenate(expected, axis=1))
     np.testing.assert_array_equal(second.previous_action[0].numpy(), [-3, -3, -3, -2])
     np.testing.assert_array_equal(second.initial_state[0][:, 0].numpy(), [2500.0, 2500.0, 2600.0, 1000.0])
+
+
+def _of(actor_id: int, streams: range, incarnation: int, number: int = 0) -> Rollout:
+    """A rollout of other streams than that actor's in this file, at most as many."""
+    part = rollout(actor_id, number).columns(0, min(E, len(streams)))
+    wide = [part] * -(-len(streams) // part.num_streams)
+    joined = {
+        name: np.concatenate([getattr(one, name) for one in wide], axis=1)[:, : len(streams)]
+        for name in (
+            "observation",
+            "reward",
+            "terminated",
+            "truncated",
+            "reset",
+            "action",
+            "behaviour_logits",
+        )
+    }
+    state = np.full((len(streams), 5), 1.0, np.float32)
+    return dataclasses.replace(
+        part,
+        **joined,
+        previous_action=np.zeros(len(streams), np.int64),
+        initial_state=(state,),
+        first_stream=streams.start,
+        incarnation=incarnation,
+    )
+
+
+def _pieces(batcher: Batcher) -> list[tuple[int, int, range]]:
+    """Incarnation, number and streams of what waits."""
+    return [
+        (one.incarnation, one.sequence_number, range(one.first_stream, one.first_stream + one.num_streams))
+        for one in batcher._waiting
+    ]
+
+
+def test_what_waits_of_before_a_scaling_makes_room_for_what_comes_after() -> None:
+    """Of three actors' streams two take over. Else each stream of an overlap would have one rollout too many
+    from then on, and after many scalings many."""
+    batcher = _batcher(batch_size=8)
+    for actor_id in (1, 2):
+        batcher.add(_of(actor_id, range(3 * actor_id, 3 * actor_id + 3), 7), 0)
+    assert batcher.covered == {1, 2}
+    batcher.add(_of(1, range(4, 9), 8), 0)
+    assert _pieces(batcher) == [(7, 0, range(3, 4)), (8, 0, range(4, 9))] and batcher.dropped == 2
+    assert batcher.next_batch() is None and batcher.covered == {1}
+    batcher.add(_of(0, range(4), 8), 0)
+    batch = batcher.next_batch()
+    assert batch is not None
+    assert [(one.incarnation, one.streams) for one in batch.streams] == [(8, range(4, 9)), (8, range(3))]
+    assert _pieces(batcher) == [(8, 0, range(3, 4))] and batcher.covered == set()
+    batcher.add(_of(1, range(4, 9), 9), 0)
+    batcher.add(_of(0, range(4), 8, 1), 0)
+    assert batcher.dropped == 3, "who only lives anew carries the same: nothing is let go"
+    batch = batcher.next_batch()
+    assert batch is not None and len(batcher) == 1
+
+
+def test_the_middle_of_what_waits_is_let_go_too() -> None:
+    batcher = _batcher(batch_size=9)
+    batcher.add(_of(0, range(9), 7), 0)
+    batcher.add(_of(1, range(3, 6), 8), 0)
+    assert _pieces(batcher) == [(7, 0, range(3)), (7, 0, range(6, 9)), (8, 0, range(3, 6))]
+    assert batcher.covered == {1}
+
+
+def test_what_waits_of_an_actors_life_before_does_not_cover_its_next_one() -> None:
+    batcher = _batcher(batch_size=9)
+    batcher.add(_of(1, range(3, 6), 7), 0)
+    batcher.add(_of(1, range(2), 8), 0)
+    assert batcher.covered == {1}
+    del batcher._waiting[1]
+    assert batcher.covered == set(), "three streams wait, and none of its two"
 
 
 def test_columns_of_a_rollout_of_frames_keep_their_new_games() -> None:

@@ -290,8 +290,8 @@ MUTANTS = [
         ),
         (
             "the newest rollouts go first",
-            "for rollout in self._waiting:\n            own",
-            "for rollout in reversed(self._waiting):\n            own",
+            "for rollout in self._waiting:\n            own = _streams(rollout)\n            room",
+            "for rollout in reversed(self._waiting):\n            own = _streams(rollout)\n            room",
         ),
         (
             "the first previous action is the first action",
@@ -310,9 +310,15 @@ MUTANTS = [
         ),
         (
             "an actor is thought covered by a part of its streams",
-            "if count >= self._width[actor_id]",
-            "if count",
+            "if columns[actor_id, incarnation] >= len(streams)",
+            "if columns[actor_id, incarnation]",
         ),
+        (
+            "what waits of another life covers an actor",
+            "if columns[actor_id, incarnation] >= len(streams)",
+            "if sum(count for (one, _), count in columns.items() if one == actor_id) >= len(streams)",
+        ),
+        ("what waits of before a scaling stays", "if start == stop:", "if True:"),
         ("waiting is told in seconds", "1e3 * sum(ages)", "sum(ages)"),
     ),
     *in_file(

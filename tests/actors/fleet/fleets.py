@@ -31,7 +31,7 @@ def small(env_id: str = "counting/7", *, actors: int = 2, streams: int = 4, **ra
         env=dataclasses.replace(base.env, id=env_id, num_envs=-(-streams // actors)),
         num_streams=streams,
         num_actors=actors,
-        batch_size=4,
+        batch_size=min(4, streams),
         unroll_length=5,
         ray=RayConfig(object_store_mib=100, **ray),
     )

@@ -17,7 +17,7 @@ PROMISED = set(
     """
 charts/episodic_return charts/episodic_length charts/episodes charts/window_return
 charts/SPS charts/learning_rate charts/updates
-perf/fps perf/time_wait_ms perf/time_transfer_ms perf/time_forward_ms perf/time_backward_ms
+perf/fps perf/actors perf/time_wait_ms perf/time_transfer_ms perf/time_forward_ms perf/time_backward_ms
 perf/time_rtrl_ms perf/time_optimizer_ms perf/time_publish_ms perf/time_evaluate_ms
 losses/policy losses/baseline losses/entropy losses/total losses/grad_norm
 vtrace/rho_mean vtrace/rho_clip_frac vtrace/c_mean
