@@ -90,9 +90,9 @@ class Cell:
         with its own derivatives (d = 1, or rotations): it also has `sums`."""
         return None
 
-    def sums(self, k: Sequence[Tensor], H: Tensor, U: Tensor) -> Tensor:
-        """Of a `fixed` cell sum_t P_t C_t [B, d, V, N], from H = sum_t P_t h_{t-1} and U = sum_t P_t u_t, [B,
-        d, N] both."""
+    def sums(self, k: Sequence[Tensor], H: Tensor, moved: Tensor) -> Tensor:
+        """Of a `fixed` cell sum_t P_t C_t [B, d, V, N], from H = sum_t P_t h_{t-1} and what the inputs have
+        moved the state by, sum_t P_t beta u_t = h_T - P_0 h_0, [B, d, N] both."""
         raise NotImplementedError
 
     @property

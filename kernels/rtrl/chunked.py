@@ -131,7 +131,7 @@ def backward(
         if banked:
             suffix = _Suffix(arrived[:, 1:], q[:, :, 1:], v[:, 1:], x)
             if fixed is not None:
-                suffix = _suffix_of_fixed(cell, *fixed, x, psi, h, h_0, reset, u)
+                suffix = _suffix_of_fixed(cell, *fixed, x, psi, h, h_0, reset)
             own = vectors[rows]
             grad_W += _moved_on(suffix, matrices, rows, lam, vectors)
         else:
@@ -157,7 +157,7 @@ def advance(
     if fixed is None:
         suffix = _Suffix(*_reverse_scan(cell, None, True, psi, h, h_0, reset, u, extra), x)
     else:
-        suffix = _suffix_of_fixed(cell, *fixed, x, psi, h, h_0, reset, u)
+        suffix = _suffix_of_fixed(cell, *fixed, x, psi, h, h_0, reset)
     matrices, vectors = (tensor.clone(memory_format=torch.contiguous_format) for tensor in trace)
     _moved_on(suffix, matrices, torch.arange(x.shape[1], device=x.device), None, vectors)
     return [matrices, vectors]
@@ -185,7 +185,6 @@ def _suffix_of_fixed(
     h: Tensor,
     h_0: Tensor,
     reset: Tensor,
-    u: Tensor,
 ) -> _Suffix:
     """Without a scan: P_t is a power of A, the same for all streams, but 0 where a later step is reset. There
     the inputs are masked instead, and `update` is one for all."""
@@ -204,17 +203,16 @@ def _suffix_of_fixed(
     later = reset.flip(0).cumsum(0).flip(0) > 0  # a reset at t or later
     cut = torch.cat([later[1:], torch.zeros_like(later[:1])])
     P_0 = powers[0].expand(B, d, d, N).masked_fill(later[0, :, None, None, None], 0.0)
-    sums = h.new_zeros(2, d, B, d, N)
-    by_state, by_input = sums.unbind(0)
-    steps = zip([h_0, *h[:-1].unbind(0)], u, powers[1:, :, None], _resets(reset), strict=True)
-    for before, u_t, power, columns in steps:
-        by_state.addcmul_(power, before)
-        _forget_(sums, columns, axis=2)
-        by_input.addcmul_(power, u_t)
-    H, U = sums.sum(3).transpose(1, 2)
+    sums = h.new_zeros(d, B, d, N)
+    steps = zip([h_0, *h[:-1].unbind(0)], powers[1:, :, None], _resets(reset), strict=True)
+    for before, power, columns in steps:
+        sums.addcmul_(power, before)
+        _forget_(sums, columns, axis=1)
+    H = sums.sum(2).transpose(0, 1)
+    moved = h[-1] - select_product(P_0, h_0[:, None]).sum(2)
     update = (powers[1:, :, :stored] * beta).movedim(0, 3).contiguous()  # time last: a row-major factor
     update = update.movedim(3, 0)[:, None].expand(T, B, d, stored, N)
-    v = cell.sums(cell.constants(psi).unbind(0), H, U)
+    v = cell.sums(cell.constants(psi).unbind(0), H, moved)
     return _Suffix(P_0, update, v, x.masked_fill(cut[..., None], 0.0))
 
 

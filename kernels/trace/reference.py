@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -71,28 +73,30 @@ def _advance_together(
 def _advance_row_by_row(
     matrices: Tensor, rows: Tensor, lam: Tensor | None, decay: Tensor, update: Tensor, x: Tensor
 ) -> Tensor:
-    """A row stays in cache between its read and its write."""
+    """A row stays in cache between its read and its write. Few calls and few views: on a CPU a hundred of
+    either cost as much as a pass over a row."""
     _, K, d, N, _ = matrices.shape
-    D, turns = x.shape[2], () if lam is None else lam.unbind(1)
-    boundary = x.new_zeros(K, len(turns), N, D)
+    D, columns = x.shape[2], decay[..., None].unbind(0)
+    turns = [None] * len(columns) if lam is None else lam[..., None].unbind(0)
+    boundary = x.new_zeros(K, 0 if lam is None else lam.shape[1], N, D)
     spare = x.new_empty(K, d, N, D) if d == 2 else None
-    for b, row in enumerate(rows.tolist()):
+    for b, (row, by, turned) in enumerate(zip(rows.tolist(), columns, turns, strict=True)):
         whole = matrices[row].to(x.dtype)  # a view of the bank, unless the bank is in bfloat16
-        decayed = whole[..., :D] if spare is None else spare  # of one number a unit: in place
-        for k in range(K):
-            S = whole[k, :, :, :D]
+        states = whole[..., :D]
+        decayed = states if spare is None else spare  # of one number a unit: in place
+        for term, S, after in zip(boundary.unbind(0), states.unbind(0), decayed.unbind(0), strict=True):
             if _finite(S):
-                for turn, vectors in enumerate(turns):
-                    for i in range(d):
-                        boundary[k, turn].addcmul_(vectors[b, i, :, None], S[i])
-                for i in range(d):
-                    torch.mul(S[i], decay[b, i, i, :, None], out=decayed[k, i])
-                    if d == 2:
-                        decayed[k, i].addcmul_(decay[b, i, 1 - i, :, None], S[1 - i])
+                each = S.split(1)
+                for vector, number in zip([] if turned is None else turned.unbind(1), each, strict=False):
+                    term.addcmul_(vector, number)
+                first, *others = zip(by.unbind(1), each, strict=True)
+                torch.mul(*first, out=after)
+                for factor, number in others:
+                    after.addcmul_(factor, number)
             else:
-                for turn, vectors in enumerate(turns):
-                    boundary[k, turn] += select_product(vectors[b, ..., None], S).sum(0)
-                decayed[k].copy_(select_product(decay[b, ..., None], S).sum(1))
+                for turn, vector in enumerate(() if turned is None else turned.unbind(0)):
+                    term[turn] += select_product(vector, S).sum(0)
+                after.copy_(select_product(by, S).sum(1))
         if d == 1 or K == 1:  # the same order of axes: one product for all
             flat = whole.flatten(0, 2)[:, :D]
             kept = flat if spare is None else spare.flatten(0, 2)
@@ -104,9 +108,9 @@ def _advance_row_by_row(
                     torch.addmm(decayed[k, i], moved, x[:, b], out=whole[k, i, :, :D])
         if whole.dtype != matrices.dtype:
             matrices[row] = whole.to(matrices.dtype)
-    return boundary.flatten(0, 1) if turns else x.new_empty(0)
+    return x.new_empty(0) if lam is None else boundary.flatten(0, 1)
 
 
 def _finite(S: Tensor) -> bool:
     """Whether plain products serve. Asked of the sum: one that overflows says no, which costs time alone."""
-    return bool(S.sum().isfinite())
+    return math.isfinite(S.sum().item())

@@ -176,11 +176,15 @@ MUTANTS = [
             "select_product(decay[:, None, ..., None], S[:, :, None]).sum(3)\n    S =",
             "select_product(decay.transpose(1, 2)[:, None, ..., None], S[:, :, None]).sum(3)\n    S =",
         ),
-        ("two numbers of state do not mix", "S[1 - i])", "S[i])"),
+        (
+            "two numbers of state do not mix",
+            "after.addcmul_(factor, number)",
+            "after.addcmul_(factor, each[0])",
+        ),
         (
             "row by row, a boundary term is left out",
-            "vectors[b, i, :, None], S[i])",
-            "vectors[b, 0, :, None], S[0])",
+            "term.addcmul_(vector, number)",
+            "term.addcmul_(vector, each[0])",
         ),
         (
             "all at once, the trace does not decay",
@@ -238,7 +242,12 @@ MUTANTS = [
     *in_file(
         "kernels/rtrl/chunked.py",
         f"{_CERTIFIED}[lru-chunked-True]",
-        ("what came before a reset moves a fixed cell's trace", "_forget_(sums, columns, axis=2)", "pass"),
+        ("what came before a reset moves a fixed cell's trace", "_forget_(sums, columns, axis=1)", "pass"),
+        (
+            "what the state before was moves a vector's trace twice",
+            "moved = h[-1] - select_product(P_0, h_0[:, None]).sum(2)",
+            "moved = h[-1]",
+        ),
         (
             "an input that a reset follows is cut one step late",
             "cut = torch.cat([later[1:], torch.zeros_like(later[:1])])",

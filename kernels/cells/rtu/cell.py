@@ -106,12 +106,12 @@ class RotationCell(Cell):
         g, phi, gamma, *_ = k
         return torch.stack([torch.stack([g, -phi]), torch.stack([phi, g])]), gamma
 
-    def sums(self, k: Sequence[Tensor], H: Tensor, U: Tensor) -> Tensor:
-        g, phi, _, by_nu, by_theta, by_gamma = k
+    def sums(self, k: Sequence[Tensor], H: Tensor, moved: Tensor) -> Tensor:
+        g, phi, gamma, by_nu, by_theta, by_gamma = k
         h_1, h_2 = g * H[:, 0] - phi * H[:, 1], g * H[:, 1] + phi * H[:, 0]
         nu, theta = torch.stack([h_1, h_2], 1) * by_nu, torch.stack([-h_2, h_1], 1) * by_theta
-        gamma = U * by_gamma
-        return torch.stack([nu + gamma, theta] if self.tied else [nu, theta, gamma], 2)
+        scale = moved * (by_gamma / gamma)
+        return torch.stack([nu + scale, theta] if self.tied else [nu, theta, scale], 2)
 
     def turn(self, lam_0: Tensor) -> Tensor:
         if self.stored is None:
