@@ -75,7 +75,7 @@ def test_acting(launch: Launch, tmp_path: Path) -> None:
 def test_learner(launch: Launch, tmp_path: Path) -> None:
     sizes = ("--T", "4", "--B", "2", "--N", "8", "--encoder", "shallow", "--rounds", "2", "--threads", "1")
     result, printed = ran(launch, tmp_path / "out.json", "learner", "--quick", *sizes)
-    assert len(result["step"]["rounds"]) == 2 and "RTRL / TBPTT: " in printed
+    assert len(result["step"]["rounds"]) == 2 and "RTRL / TBPTT, ms: " in printed
 
 
 def test_help_lists_the_verbs_and_what_is_none_is_refused_with_them(launch: Launch) -> None:
@@ -83,7 +83,8 @@ def test_help_lists_the_verbs_and_what_is_none_is_refused_with_them(launch: Laun
     assert code == 0 and all(f"bench {verb} " in printed.replace("[system]", "system") for verb in VERBS)
     code, printed = launch("bench", "speed")
     assert code == 2
-    assert "'speed' is neither a benchmark (system, learner, ingest, scale, acting) nor a preset" in printed
+    verbs = "system, learner, options, ingest, scale, acting"
+    assert f"'speed' is neither a benchmark ({verbs}) nor a preset" in printed
 
 
 @pytest.mark.parametrize(
