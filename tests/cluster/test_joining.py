@@ -36,6 +36,15 @@ def test_rays_own_variable_counts_where_no_address_is_set(monkeypatch: pytest.Mo
         pass
 
 
+def test_a_session_of_our_own_has_no_nodes_to_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with (
+        pytest.raises(ConfigError, match="--num-actors auto"),
+        ray_session(RayConfig(follow_cluster=True), 1),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("run_dir", [None, "runs/1", str(Path.cwd() / "runs")])
 def test_in_a_job_a_run_directory_in_rays_copy_is_refused(
     run_dir: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -232,6 +232,19 @@ def test_what_waits_is_written_down_and_taken_up() -> None:
     np.testing.assert_array_equal(theirs.policy_version_min, mine.policy_version_min)
 
 
+def test_what_waited_in_a_checkpoint_of_the_version_before_is_kept() -> None:
+    """It told how many streams an actor carries, not which."""
+    batcher, other = (_batcher(batch_size=2, num_actors=3) for _ in range(2))
+    batcher.add(rollout(1, 4), 0)
+    assert batcher.next_batch() is not None
+    saved = batcher.state_dict()
+    for one in saved:
+        one["width"] = len(range(*one.pop("carried")))
+    other.load_state_dict(saved)
+    other.add(rollout(1, 5), 0)
+    assert other.dropped == 0 and len(other) == 2 and other.covered == {1}
+
+
 @pytest.mark.parametrize("wrong", [{"t": T - 1}, {"first_stream": 7}])
 def test_rollout_of_another_size_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"expected {T} steps of streams below 9"):

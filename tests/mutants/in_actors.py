@@ -262,34 +262,8 @@ MUTANTS = [
         ("one that was taken stays ready", "self._finished.remove(reference)", "pass"),
     ),
     *in_file(
-        "actors/fleet/crew.py",
-        "integration/test_lost_calls.py actors/fleet/test_stalls.py actors/fleet/test_elastic.py",
-        (
-            "one lost call costs an actor",
-            "if not isinstance(error, ray.exceptions.ActorUnavailableError):",
-            "if True:",
-        ),
-        ("what was lost is not asked again", "            slot.state = before\n", "            return\n"),
-        (
-            "one that keeps its streams begins anew",
-            "not isinstance(state, BackingOff) and state.life.streams != streams:",
-            "not isinstance(state, BackingOff):",
-        ),
-    ),
-    *in_file(
-        "actors/fleet/waiting.py",
-        "actors/fleet/test_stalls.py",
-        ("nobody is told of a stall", "        stall.told = True\n", "        return\n"),
-        ("nobody is told of hunger", "            if not told:\n", "            if False:\n"),
-    ),
-    *in_file(
-        "actors/fleet/slot.py",
-        "actors/fleet/test_elastic.py",
-        ("what an actor carried before counts for it", "state.life.streams == heard", "True"),
-    ),
-    *in_file(
         "actors/fleet/elastic.py",
-        "actors/fleet/test_elastic.py",
+        "actors/fleet/test_size.py",
         ("room that passes is taken", "now - self._since < patience", "False"),
         ("nobody is waited for", "patience *= 1 if starving else LONGER", "pass"),
         ("room that took nobody is tried again", "or nodes == self._no_more", ""),

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from actors.fleet.cluster import ray_session
@@ -106,4 +107,18 @@ def test_all_stopped_at_once_are_waited_for(said: Said) -> None:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
         assert {rollout.actor_id for rollout in take(fleet, 12)} == {0, 1}
+        assert fleet.counters.actor_restarts == 0
+
+
+def test_an_engine_that_is_stopped_is_named_and_its_actor_goes_on_with_it(said: Said) -> None:
+    with running(small("tests.engine_env:Engine-v0", stall_report_s=2.0)) as fleet:
+        while not any(rollout.actor_id == 1 for rollout in take(fleet, 1)):
+            pass
+        engine = psutil.Process(fleet.worker_pids()[1]).children()[0]
+        assert engine.name() == "cat"
+        engine.suspend()  # SIGSTOP
+        take_until(fleet, lambda: bool(said("actor 1 stalls on", f"process {engine.pid} (cat) is stopped")))
+        assert {rollout.actor_id for rollout in take(fleet, 8)} == {0}
+        engine.resume()
+        take_until(fleet, lambda: bool(said("actor 1 goes on, after")))
         assert fleet.counters.actor_restarts == 0
