@@ -7,6 +7,7 @@ goes on from batch to batch, as in training, so that RTRL carries its traces. Wh
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -68,18 +69,23 @@ def make_learner(
 
 
 class Rollouts:
-    """The streams of B actors; each batch holds their next rollouts."""
+    """The streams of B actors; each batch holds their next rollouts. Also a fleet that never lets wait."""
 
     def __init__(self, size: Size, device: torch.device, seed: int = 1) -> None:
         self._batcher = Batcher(config(size, "rtrl"), device)
         rng = np.random.default_rng(seed)
         self._rollouts = [_rollout(size, actor_id, rng) for actor_id in range(size.B)]
-        self._sequence_number = 0
+        self._given = 0
+
+    def next_rollout(self, timeout_s: float = 0.0, skip: Collection[int] = ()) -> Rollout:
+        """Of one actor after the other."""
+        number, actor_id = divmod(self._given, len(self._rollouts))
+        self._given += 1
+        return dataclasses.replace(self._rollouts[actor_id], sequence_number=number)
 
     def next_batch(self) -> Batch:
-        for rollout in self._rollouts:
-            self._batcher.add(dataclasses.replace(rollout, sequence_number=self._sequence_number), 0)
-        self._sequence_number += 1
+        for _ in self._rollouts:
+            self._batcher.add(self.next_rollout(), 0)
         batch = self._batcher.next_batch()
         assert batch is not None and not len(self._batcher)
         return batch

@@ -22,6 +22,7 @@ def without_effect(config: Config) -> dict[str, str]:
     used = rtrl.fresh_traces or rtrl.staleness_interval > 0
     rules = (
         (config.runtime == "inline", "ray", "runtime = 'inline'"),
+        (config.runtime == "inline", "prefetch", "runtime = 'inline'"),
         (config.actor_device == "cpu", "ray.actor_gpus", "actor_device = 'cpu'"),
         (config.ray.address is not None, "ray.object_store_mib", f"ray.address = {config.ray.address!r}"),
         (not config.ray.follow_cluster, "ray.settle_s", "ray.follow_cluster = False"),

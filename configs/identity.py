@@ -17,6 +17,7 @@ MAY_CHANGE = frozenset(
             "num_actors",
             "actor_groups",
             "actor_device",
+            "prefetch",
             "total_steps",
             "time_limit_s",
         ),

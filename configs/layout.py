@@ -143,7 +143,7 @@ def with_order(config: Config, order: Order) -> Config:
 
 
 def check_layout(config: Config) -> None:
-    """Raises ConfigError where streams, actors, slots and the batch do not go together."""
+    """Raises ConfigError where streams, actors, slots, batch and the actors' device do not go together."""
     streams, actors, slots = config.num_streams, config.num_actors, config.env.num_envs
     require(
         config.batch_size <= streams,
@@ -173,6 +173,12 @@ def check_layout(config: Config) -> None:
         "actor_groups",
         config.actor_groups,
         "must be 1, or 2 where each actor has 2 slots or more: fewer num_actors, or more env.num_envs",
+    )
+    require(
+        config.actor_device in ("auto", "cpu", "cuda") or config.runtime == "inline",
+        "actor_device",
+        config.actor_device,
+        "through Ray 'auto', 'cpu' or 'cuda': which GPU an actor sees is Ray's choice",
     )
 
 

@@ -18,6 +18,7 @@ RewardClipping = Literal["abs_one", "soft_asymmetric", "none"]
 Optimizer = Literal["rmsprop", "adam"]
 Objective = Literal["vtrace", "ppo"]
 Runtime = Literal["ray", "inline"]
+Prefetch = Literal["auto", "on", "off"]
 WandbMode = Literal["online", "offline", "disabled"]
 
 

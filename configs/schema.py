@@ -27,6 +27,7 @@ from configs.parts import (
     Objective,
     Optimizer,
     PolicyConfig,
+    Prefetch,
     RayConfig,
     RewardClipping,
     RtrlConfig,
@@ -55,6 +56,7 @@ __all__ = [
     "Optimizer",
     "PolicyConfig",
     "PpoConfig",
+    "Prefetch",
     "ProcgenConfig",
     "RayConfig",
     "RewardClipping",
@@ -116,7 +118,11 @@ class Config:
     publish_interval: int = 1
     """Updates between two publications of weights: more is policy lag on purpose."""
     max_policy_lag: int | None = None
-    """Rollouts acted by weights older than this many updates are dropped (and counted); None keeps all."""
+    """Rollouts acted by weights older than this many updates, when they could be learned from at the
+    earliest, are dropped (and counted); None keeps all."""
+    prefetch: Prefetch = "auto"
+    """Through Ray: whether a thread makes the next batch while the learner is at work on the last one, which
+    makes rollouts an update older. `on`, `off`; `auto`: on where the learner has a GPU."""
 
     objective: Objective = "vtrace"
     """`vtrace`: IMPALA's actor-critic, one gradient step a batch, of losses summed over it; `ppo`: several
@@ -172,12 +178,8 @@ class Config:
             finite = not isinstance(value, float) or math.isfinite(value)
             require(finite, name, value, "needs a finite number; what can be left out takes None")
         for name in (
-            "total_steps",
-            "num_streams",
-            "unroll_length",
-            "batch_size",
-            "diagnostics_interval",
-            "publish_interval",
+            *("total_steps", "num_streams", "unroll_length", "batch_size"),
+            *("diagnostics_interval", "publish_interval"),
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), "needs at least 1")
         for name in (
@@ -190,13 +192,8 @@ class Config:
         ):
             require(getattr(self, name) > 0, name, getattr(self, name), "must be positive")
         for name in (
-            "baseline_cost",
-            "entropy_cost",
-            "momentum",
-            "learner_threads",
-            "num_actors",
-            "seed",
-            "log_interval_steps",
+            *("baseline_cost", "entropy_cost", "momentum"),
+            *("learner_threads", "num_actors", "seed", "log_interval_steps"),
         ):
             require(getattr(self, name) >= 0, name, getattr(self, name), "cannot be negative")
         for name in ("clip_rho_threshold", "clip_pg_rho_threshold", "clip_c_threshold"):
@@ -242,13 +239,13 @@ class Config:
         )
         if self.objective == "ppo":
             check_ppo(self.ppo, self.rtrl, self.unroll_length, self.batch_size)
-        check_layout(self)
         require(
-            self.actor_device in ("auto", "cpu", "cuda") or self.runtime == "inline",
-            "actor_device",
-            self.actor_device,
-            "through Ray 'auto', 'cpu' or 'cuda': which GPU an actor sees is Ray's choice",
+            self.runtime == "ray" or self.prefetch != "on",
+            "prefetch",
+            self.prefetch,
+            "inline acting and learning are one thread's work: set 'auto' or 'off', or runtime = 'ray'",
         )
+        check_layout(self)
 
     @property
     def steps_per_update(self) -> int:

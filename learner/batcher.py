@@ -21,11 +21,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from actors.frame_stack import stack_frames
 from actors.rollout import EpisodeStats, Rollout, map_observation, observation_parts
 from configs.layout import streams_of
 from configs.schema import Config
+from learner.buffers import Buffers
 from learner.records.timing import Stopwatch
+
+FIELDS = ("reward", "terminated", "truncated", "reset", "action", "behaviour_logits")
+"""Of a rollout and of a batch: a column a stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,8 @@ class Batch:
     """[B]: oldest weights that acted in the column."""
     wait_ms: float
     """Mean age of the batch's columns, from the end of acting until they were taken."""
+    joining_ms: float
+    """Wall time in which the rollouts were joined on the host."""
     copying: Stopwatch
     """Of the copy to the device: on a GPU it goes on when the batch is handed out."""
     reward_deviation: Tensor | None = None
@@ -91,7 +96,6 @@ class Batcher:
         self._batch_size = config.batch_size
         self._unroll_length = config.unroll_length
         self._max_policy_lag = config.max_policy_lag
-        self._device = device
         self.dropped = 0
         """Rollouts refused because their weights were too old, or let go since the actors were scaled; their
         streams' traces start anew."""
@@ -99,10 +103,7 @@ class Batcher:
         """Whole ones, and what is left of those that did not fit into a batch; oldest first."""
         self._newest: dict[int, tuple[int, range]] = {}
         """Of each actor that was heard of: its newest incarnation, and the streams that it carries."""
-        self._staging: dict[str, Tensor] = {}
-        self._copying: Stopwatch | None = None
-        """Of the last batch, from there."""
-        self._stacked: Tensor | None = None
+        self._buffers = Buffers(device)
 
     def __len__(self) -> int:
         """Rollouts that wait, whole or in part."""
@@ -155,8 +156,9 @@ class Batcher:
             )
         self._waiting = kept
 
-    def next_batch(self) -> Batch | None:
-        """The next batch, or None while it cannot be filled.
+    def next_batch(self, buffers: Buffers | None = None) -> Batch | None:
+        """The next batch, or None while it cannot be filled. It lies in `buffers`, else in the batcher's own,
+        and is valid until another one does.
 
         Of each rollout the first columns are taken that there is room for, up to one whose stream is in the
         batch already, by an older rollout; the others wait. So no rollout of a stream overtakes another.
@@ -184,45 +186,35 @@ class Batcher:
         self._waiting = rest
         now = time.time()  # by the wall: another node's clock may be ahead of this one's
         ages = [max(0.0, now - rollout.finished_at) * rollout.num_streams for rollout in chosen]
-        return self._stack(chosen, 1e3 * sum(ages) / self._batch_size)
+        return self._stack(chosen, 1e3 * sum(ages) / self._batch_size, buffers or self._buffers)
 
-    def _stack(self, rollouts: list[Rollout], wait_ms: float) -> Batch:
-        if self._copying is not None:
-            self._copying.wait()
-        previous = [np.concatenate([r.previous_action[None], r.action]) for r in rollouts]
-        labels = iter([label for label, _ in observation_parts(rollouts[0].observation)])
-        observation = map_observation(
-            lambda *parts: self._join(next(labels), list(parts), axis=1),
-            *(r.observation for r in rollouts),
-        )
-        columns = {
-            name: self._join(name, [getattr(r, name) for r in rollouts], axis=1)
-            for name in (
-                "reward",
-                "terminated",
-                "truncated",
-                "reset",
-                "action",
-                "behaviour_logits",
-                "game_over",
-            )
-            if getattr(rollouts[0], name) is not None
+    def _stack(self, rollouts: list[Rollout], wait_ms: float, buffers: Buffers) -> Batch:
+        first = rollouts[0]
+        parts = [label for label, _ in observation_parts(first.observation)]
+        seen = [[part for _, part in observation_parts(r.observation)] for r in rollouts]
+        columns: dict[str, tuple[list[NDArray[Any]], int]] = {
+            **{label: ([each[i] for each in seen], 1) for i, label in enumerate(parts)},
+            **{
+                name: ([getattr(r, name) for r in rollouts], 1)
+                for name in (*FIELDS, "game_over")
+                if getattr(first, name) is not None
+            },
+            "previous_action": (
+                [np.concatenate([r.previous_action[None], r.action]) for r in rollouts],
+                1,
+            ),
+            **{
+                f"initial_state/{i}": ([r.initial_state[i] for r in rollouts], 0)
+                for i in range(len(first.initial_state))
+            },
         }
-        columns["previous_action"] = self._join("previous_action", previous, axis=1)
-        initial_state = [
-            self._join(f"initial_state/{i}", [r.initial_state[i] for r in rollouts], axis=0)
-            for i in range(len(rollouts[0].initial_state))
-        ]
-        copying = self._copying = Stopwatch(self._device)  # all is joined: from here on it only travels
-        seen = map_observation(self._to_device, observation)
-        if "game_over" in columns:
-            seen = self._stacked = stack_frames(
-                seen, self._to_device(columns.pop("game_over")), self._stacked
-            )
-        batch = Batch(
-            observation=seen,
-            **{name: self._to_device(tensor) for name, tensor in columns.items()},
-            initial_state=tuple(self._to_device(tensor) for tensor in initial_state),
+        joining_ms = buffers.join(columns)
+        sent, copying = buffers.send(list(columns), None if first.game_over is None else parts[0])
+        labels = iter(parts)
+        return Batch(
+            observation=map_observation(lambda _: sent[next(labels)], first.observation),
+            **{name: sent[name] for name in (*FIELDS, "previous_action")},
+            initial_state=tuple(sent[f"initial_state/{i}"] for i in range(len(first.initial_state))),
             streams=[
                 StreamPiece(r.first_stream, r.incarnation, r.sequence_number, r.num_streams) for r in rollouts
             ],
@@ -231,29 +223,9 @@ class Batcher:
                 [r.policy_version_min for r in rollouts], [r.num_streams for r in rollouts]
             ),
             wait_ms=wait_ms,
+            joining_ms=joining_ms,
             copying=copying,
         )
-        copying.lap("transfer")
-        return batch
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._device, non_blocking=True)
-
-    def _join(self, name: str, arrays: list[NDArray[Any]], axis: int) -> Tensor:
-        """Joins columns in a host buffer, pinned for a GPU.
-
-        The buffer is reused: a batch is valid until the next one is asked for.
-        """
-        shape = list(arrays[0].shape)
-        shape[axis] = sum(array.shape[axis] for array in arrays)
-        dtype = torch.from_numpy(np.empty(0, arrays[0].dtype)).dtype
-        on_gpu = self._device.type == "cuda"
-        buffer = self._staging.get(name)
-        if buffer is None or list(buffer.shape) != shape or buffer.dtype != dtype:
-            buffer = torch.empty(shape, dtype=dtype, pin_memory=on_gpu)
-            self._staging[name] = buffer
-        np.concatenate(arrays, axis=axis, out=buffer.numpy())
-        return buffer
 
     # --- checkpoints ---------------------------------------------------------------------------
 

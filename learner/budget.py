@@ -16,6 +16,7 @@ from configs.layout import ACTOR_MIB, CUDA_ACTOR_MIB
 from configs.schema import Config, ConfigError
 from envs.spec import EnvSpec
 from learner.memory import trace_bytes
+from learner.prefetch import prefetches
 
 LEAST_STORE_MIB = 256
 """Of an object store: weights and Ray's own objects lie there too."""
@@ -54,6 +55,14 @@ def column_bytes(config: Config, spec: EnvSpec) -> int:
     )
     seen = sum(size for _, size in observation_parts(shapes))
     return seen * (steps + stack - 1) // stack + 16 * steps
+
+
+def batch_bytes(config: Config, spec: EnvSpec, device: torch.device) -> tuple[int, int]:
+    """Of all `Buffers`: in host memory, and on the device besides. A thread has one batch ready beside the
+    one in use."""
+    batches = (1 + prefetches(config, device)) * config.batch_size * column_bytes(config, spec)
+    stacked = spec.frames_stacked if spec.frames_stacked > 1 else 0
+    return batches, batches * (stacked + (device.type == "cuda"))
 
 
 def acting_bytes(config: Config, policy: Policy, spec: EnvSpec) -> int:
@@ -99,7 +108,11 @@ def within_memory(
         shares.append(Share("object store (ray.object_store_mib)", store * 2**20, remedy))
         count, each = config.num_actors, CUDA_ACTOR_MIB if on_gpu else ACTOR_MIB
         shares.append(Share(f"{count} actors", count * each * 2**20, "num_actors"))
-    shares.append(Share("batches", 2 * config.batch_size * column, "batch_size or unroll_length"))
+    joined, on_device = batch_bytes(config, spec, device)
+    shares += [
+        Share("batches", joined, "batch_size or unroll_length"),
+        Share("batches on the device", on_device, "batch_size or unroll_length", True),
+    ]
     if config.carries_traces:
         row = trace_bytes(policy)
         shares.append(

@@ -1,8 +1,8 @@
 """The training loop: rollouts in, updates, weights out, numbers to the sinks, state to disk.
 
-    rollouts --Batcher--> batch --Learner--> weights --Publisher--> actors
-                                     |-> Metrics --Sink--> metrics.jsonl, W&B, the progress view
-                                     '-> checkpoints, at an interval and at the end
+    rollouts --Feed--> batch --Learner--> weights --Publisher--> actors
+                                  |-> Metrics --Sink--> metrics.jsonl, W&B, the progress view
+                                  '-> checkpoints, at an interval and at the end
 
 The loop knows the actors only as a source of rollouts.
 
@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,16 +26,17 @@ from numpy.typing import NDArray
 from actors.rollout import Rollout
 from configs.schema import Config
 from envs.scores import suite_for
-from learner.batcher import Batch, Batcher
+from learner.batcher import Batch
 from learner.learner import Learner
 from learner.memory import naming_sizes
+from learner.prefetch import make_feed
 from learner.publish import Publisher
 from learner.records import checkpoint
 from learner.records.best import BestCheckpoint
 from learner.records.evaluations import Evaluations, Evaluator
 from learner.records.metrics import Metrics
 from learner.records.sinks import Sink
-from learner.records.timing import Stopwatch
+from learner.records.timing import Stopwatch, Timesheet
 from learner.run_state import RunState
 
 
@@ -110,12 +111,13 @@ class TrainLoop:
                 lambda: self._must_end() is not None,
                 BestCheckpoint(checkpoints, config.preset),
             )
-        self._batcher = Batcher(config, learner.device)
-        self._state = RunState(config, learner, source, self._batcher, publisher, self._metrics, checkpoints)
+        self._feed = make_feed(config, source, learner.device, lambda: learner.updates)
+        streams = (source, self._feed.batcher)
+        self._state = RunState(config, learner, *streams, publisher, self._metrics, checkpoints)
         self._checkpoint_errors = 0
         self._copying: deque[Stopwatch] = deque()
         """Of the updates that were launched and not read."""
-        self._seconds: dict[str, float] = {}
+        self.spent = Timesheet()
 
     def resume(self, state: dict[str, Any]) -> None:
         """Takes up what `Learner.load_state_dict` does not, and says what became of the streams."""
@@ -134,6 +136,8 @@ class TrainLoop:
         except BaseException:
             self._rescue()
             raise
+        finally:
+            self._feed.close()
 
     def _train(self) -> str:
         if self.learner.updates == 0:
@@ -146,7 +150,7 @@ class TrainLoop:
             if not self._update():
                 continue
             if self._evaluations is not None:
-                with self._timed("evaluate"):
+                with self.spent.timed("evaluate"):
                     self._evaluations.poll()
             now = time.monotonic()
             steps = self.learner.global_step - logged_step
@@ -158,6 +162,7 @@ class TrainLoop:
                 last_save = now
         self._read(0)
         self._state.save()  # before all that may take long or fail
+        self._feed.close()
         if self._evaluations is not None and self._must_end() is None:
             self._publisher.publish(self.learner.policy, self.learner.updates)
             self._publisher.flush()
@@ -180,10 +185,11 @@ class TrainLoop:
         self._copying.append(batch.copying)
         self._read(1)  # those of this one while a GPU is at work on the next
         self._metrics.add("queue/wait_ms", batch.wait_ms)
+        self.spent.add("transfer", batch.joining_ms)
         for episode in batch.episodes:
             self._metrics.episode(episode)
         if self.learner.updates % self.config.publish_interval == 0:
-            with self._timed("publish"):
+            with self.spent.timed("publish"):
                 self._publisher.publish(self.learner.policy, self.learner.updates)
         return True
 
@@ -192,8 +198,7 @@ class TrainLoop:
         while self.learner.unread > but:
             with self._naming_sizes():
                 self._metrics.add_many(self.learner.read())
-            transfer = 1e-3 * self._copying.popleft().milliseconds()
-            self._seconds["transfer"] = self._seconds.get("transfer", 0.0) + transfer
+            self.spent.add("transfer", self._copying.popleft().milliseconds())
 
     def _finished(self) -> str | None:
         if self.learner.global_step >= self.config.total_steps:
@@ -209,47 +214,35 @@ class TrainLoop:
     def _next_batch(self) -> Batch | None:
         """The next batch; None where the run is to end."""
         while True:
-            with self._timed("transfer"), self._naming_sizes():
-                batch = self._batcher.next_batch()
+            with self._naming_sizes():
+                batch = self._feed.take()
             if batch is not None:
                 return batch
             if self._finished() is not None:
                 return None
-            with self._timed("publish"):
+            with self.spent.timed("publish"):
                 self._publisher.poll()
-            with self._timed("wait"):
-                rollout = self._source.next_rollout(timeout_s=1.0, skip=self._batcher.covered)
-            if rollout is not None:
-                self._batcher.add(rollout, self.learner.updates)
+            with self.spent.timed("wait"), self._naming_sizes():
+                self._feed.wait()
 
     def _naming_sizes(self) -> AbstractContextManager[None]:
         return naming_sizes(self.config, self.learner.policy, self.learner.device)
 
-    @contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
-        """Wall time of a part of the loop; `_log` divides the window's sum by its updates."""
-        start = time.perf_counter()
-        yield
-        self._seconds[part] = self._seconds.get(part, 0.0) + time.perf_counter() - start
-
     def _log(self, steps: int, seconds: float) -> None:
         self._read(0)
         sps, updates = steps / max(seconds, 1e-9), max(steps / self.config.steps_per_update, 1.0)
-        self._metrics.add_many(
-            {f"perf/time_{part}_ms": 1e3 * spent / updates for part, spent in self._seconds.items()}
-        )
-        self._seconds.clear()
+        self._metrics.add_many(self.spent.metrics(updates))
         self._metrics.add_many(
             {
                 "charts/SPS": sps,
                 "perf/fps": sps * self._frames_per_step,
                 "perf/actors": self._source.counters.actors,
-                "queue/rollouts": self._source.counters.rollouts_ready + len(self._batcher),
+                "queue/rollouts": self._source.counters.rollouts_ready + self._feed.rollouts,
                 "faults/actor_restarts": self._source.counters.actor_restarts,
                 "faults/env_errors": self._source.counters.env_errors,
                 "faults/lost_calls": self._source.counters.lost_calls,
                 "faults/starved_s": self._source.counters.starved_s,
-                "faults/dropped_rollouts": self._batcher.dropped,
+                "faults/dropped_rollouts": self._feed.batcher.dropped,
                 "faults/publish_errors": self._publisher.errors,
                 "faults/skipped_publications": self._publisher.skipped,
                 "faults/checkpoint_errors": self._checkpoint_errors,

@@ -7,7 +7,8 @@
                 the newest (publish_interval)
 
 With its streams a run goes on as if it had never stopped, to the bit. Without them new streams start, with
-new episodes and traces of zero, and that is told.
+new episodes and traces of zero, and that is told; rollouts that were waiting, and a batch that was made ahead
+(learner/prefetch.py), ended with their streams.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     python -m benchmarks.on_gpu.training --out DIR
 
 Steps of both credits take turns; the ratio is of paired steps. Times are CUDA events around `Learner.update`,
-with batches that lie on the device. Busy shares come from a profile: of such steps, and of steps whose
-batches are assembled and copied each time, as training does it.
+with batches that lie on the device. Busy shares come from a profile: of such steps, of steps whose batches
+are assembled and copied in between, and of steps whose batches a thread makes ahead (`prefetch`), as training
+through Ray does it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from configs.schema import ComputeConfig
 from envs.spec import EnvSpec
 from learner.batcher import Batch
 from learner.learner import Learner
+from learner.prefetch import Prefetcher
 
 
 class Frames(Size):
@@ -53,6 +55,12 @@ def host_waits(learner: Learner, batch: Batch) -> int:
             torch.cuda.set_sync_debug_mode("default")
     learner.read()
     return sum("synchronizing" in str(warning.message) for warning in caught)
+
+
+def taken(feed: Prefetcher) -> Batch:
+    while (batch := feed.take()) is None:
+        feed.wait()
+    return batch
 
 
 def launch_ahead(learner: Learner, batch: Batch) -> None:
@@ -89,6 +97,11 @@ def measure(size: Frames, device: torch.device, rounds: int, out: Path) -> dict[
             lambda: launch_ahead(learner, next(again)), 5, out / f"step-{name}-{size.B}.json"
         )
         row["step_and_batch"] = busy_share(lambda: launch_ahead(learner, rollouts.next_batch()), 5)
+        feed = Prefetcher(learner.config, Rollouts(size, device), device, lambda: 0)
+        try:
+            row["step_prefetched"] = busy_share(lambda: launch_ahead(learner, taken(feed)), 5)
+        finally:
+            feed.close()
         row["peak_MiB"] = torch.cuda.max_memory_allocated() / 2**20
     return row
 

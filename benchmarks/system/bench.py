@@ -1,6 +1,7 @@
 """The whole system against the ceiling of its acting and learning, in one run on one machine.
 
-    launch.py bench system [PRESET] [--pairs N] [--seconds S] [--runtime inline] [--json FILE]
+    launch.py bench system [PRESET] [--pairs N] [--seconds S] [--runtime inline] [--prefetch on|off]
+                           [--json FILE]
 
 The real system (`train`, all parts) is started once and watched in windows. So is the ceiling: the same
 acting and learning, with the same processes and threads, kept at the same pace by nothing but a count
@@ -179,9 +180,14 @@ def main(arguments: list[str]) -> int:
     options = with_pairs(parser("system", __doc__), WINDOW_S)
     options.add_argument("preset", nargs="?", default=DEFAULT_PRESET)
     options.add_argument("--runtime", choices=["ray", "inline"], default="ray")
+    options.add_argument("--prefetch", choices=["auto", "on", "off"], default="auto")
     options = asked(options, arguments)
     config = dataclasses.replace(
-        preset(options.preset), runtime=options.runtime, total_steps=10**12, time_limit_s=None
+        preset(options.preset),
+        runtime=options.runtime,
+        prefetch=options.prefetch,
+        total_steps=10**12,
+        time_limit_s=None,
     )
     config = dataclasses.replace(config, eval=dataclasses.replace(config.eval, interval_steps=0))
     cores, gpus = available_cores(), torch.cuda.device_count()

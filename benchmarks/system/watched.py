@@ -1,15 +1,15 @@
 """A training run that is looked at in windows, and that stands still in between.
 
-The loop asks its source for rollouts; here it asks through `Watched`, which opens and closes windows at the
-ends of updates. Between two windows it keeps the loop waiting: no rollout is taken, the actors stop by
-themselves (back-pressure), and something else can be measured. So one start serves many repeats.
+The loop's learner is a `Watched` one, which opens and closes windows where an update begins. Between two
+windows it keeps the loop waiting: no batch is taken, the actors stop by themselves (back-pressure), and
+something else can be measured. So one start serves many repeats.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 
 import psutil
 import torch
-from numpy.typing import NDArray
 
 from actors.fleet.cluster import ray_session
-from actors.fleet.fleet import Fleet, make_fleet
+from actors.fleet.fleet import make_fleet
 from actors.policy import Policy
-from actors.rollout import Rollout
 from configs.schema import Config
 from envs.make import env_spec
+from learner.batcher import Batch
 from learner.learner import Learner, resolve_device
 from learner.loop import StopFlag, TrainLoop
 from learner.publish import make_publisher
@@ -54,74 +53,73 @@ class Window:
     """The same of this run by process, named by what it is and its number."""
 
 
-class Watched:
-    """A source of rollouts for TrainLoop: a fleet's, in windows of `seconds`."""
+class Watched(Learner):
+    """A learner whose updates are looked at, in windows of `seconds`, from `watch` on."""
 
-    def __init__(
+    def watch(
         self,
-        fleet: Fleet,
-        learner: Learner,
+        loop: TrainLoop,
         stop: StopFlag,
         seconds: float,
         between: Callable[[Window], bool | None],
     ) -> None:
-        """`between` is called after each window, while no rollout is taken. It says whether the run stood
-        still meanwhile, and settles again before the next window; None ends it."""
-        self._fleet, self._learner, self._stop = fleet, learner, stop
+        """`between` is called after each window, while the loop waits. It says whether the run stood still
+        meanwhile, and settles again before the next window; None ends it."""
+        self._loop, self._stop = loop, stop
         self._seconds, self._between = seconds, between
-        self._backlog = learner.config.num_actors * learner.config.ray.rollouts_in_flight
-        self._step = learner.global_step
+        config = self.config
+        # All rollouts that may have lain ready, and the batch that may have been made of such.
+        self._backlog = config.unroll_length * (
+            config.num_streams * config.ray.rollouts_in_flight + config.batch_size
+        )
         self._settle()
 
+    def launch(self, batch: Batch) -> None:
+        self._look()
+        super().launch(batch)
+
     def _settle(self) -> None:
-        self._opened: tuple[float, int, dict[int, Spent], float] | None = None
-        self._taken, self._waited, self._since = 0, 0.0, time.perf_counter()
+        self._opened: _Opened | None = None
+        self._since, self._step = time.perf_counter(), self.global_step
 
-    @property
-    def counters(self) -> Any:
-        return self._fleet.counters
-
-    def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None:
-        if self._learner.global_step != self._step:
-            self._step = self._learner.global_step
-            self._after_an_update()
-            if self._stop.reason is not None:
-                return None
-        start = time.perf_counter()
-        rollout = self._fleet.next_rollout(timeout_s, skip)
-        self._waited += time.perf_counter() - start
-        self._taken += rollout is not None
-        return rollout
-
-    def _after_an_update(self) -> None:
-        now = time.perf_counter()
-        if self._opened is None:
-            if self._taken >= self._backlog and now - self._since >= SETTLE_S:
-                self._open(now)
+    def _look(self) -> None:
+        now, opened = time.perf_counter(), self._opened
+        if opened is None:
+            if self.global_step - self._step >= self._backlog and now - self._since >= SETTLE_S:
+                self._open()
             return
-        since, step, cpu, machine = self._opened
-        if now - since < self._seconds:
+        if now - opened.at < self._seconds:
             return
-        used, processes = spent(cpu, cpu_seconds())
-        used["others"] = max(0.0, machine_seconds() - machine - sum(used.values()))
-        window = Window(now - since, self._step - step, self._waited, used, processes)
-        stood_still = self._between(window)
+        used, processes = spent(opened.cpu, cpu_seconds())
+        used["others"] = max(0.0, machine_seconds() - opened.machine - sum(used.values()))
+        waited = self._waited() - opened.waited
+        stood_still = self._between(
+            Window(now - opened.at, self.global_step - opened.step, waited, used, processes)
+        )
         if stood_still is None:
             self._stop.reason = "measured"
         elif stood_still:
             self._settle()
         else:
-            self._open(time.perf_counter())
+            self._open()
 
-    def _open(self, now: float) -> None:
-        self._waited = 0.0
-        self._opened = now, self._step, cpu_seconds(), machine_seconds()
+    def _open(self) -> None:
+        self._opened = _Opened(
+            time.perf_counter(), self.global_step, self._waited(), cpu_seconds(), machine_seconds()
+        )
 
-    def state_dict(self) -> dict[str, NDArray[Any]] | None:
-        return None
+    def _waited(self) -> float:
+        return self._loop.spent.seconds.get("wait", 0.0)
 
-    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
-        raise ValueError("a measured run is not resumed")
+
+class _Opened(NamedTuple):
+    """How things stood when a window began."""
+
+    at: float
+    step: int
+    waited: float
+    cpu: dict[int, Spent]
+    machine: float
 
 
 class Spent(NamedTuple):
@@ -192,7 +190,7 @@ class _Nowhere:
 def run_watched(config: Config, seconds: float, between: Callable[[Window], bool | None]) -> None:
     """Trains as `train` does, without W&B and files of metrics, until `between` has seen enough windows."""
     spec, stop = env_spec(config.env), StopFlag()
-    learner = Learner(Policy(spec, config.policy), config, resolve_device(config.device))
+    learner = Watched(Policy(spec, config.policy), config, resolve_device(config.device))
     with ExitStack() as stack:
         if config.runtime == "ray":
             gpus = 0 if config.acting_device == "cpu" else torch.cuda.device_count()
@@ -203,6 +201,7 @@ def run_watched(config: Config, seconds: float, between: Callable[[Window], bool
         publisher.publish(learner.policy, 0)
         fleet = make_fleet(config, publisher.source)
         stack.callback(fleet.close)
-        source = Watched(fleet, learner, stop, seconds, between)
         options = {"frames_per_step": spec.frames_per_step, "stop": stop}
-        TrainLoop(config, learner, source, publisher, _Nowhere(), Path(folder), **options).run()
+        loop = TrainLoop(config, learner, fleet, publisher, _Nowhere(), Path(folder), **options)
+        learner.watch(loop, stop, seconds, between)
+        loop.run()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -53,3 +55,29 @@ class Stopwatch:
                 end.synchronize()
                 laps[name] = laps.get(name, 0.0) + start.elapsed_time(end)
         return laps
+
+
+class Timesheet:
+    """Wall time by part of what goes on for long."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        """So far."""
+        self._told: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.add(part, 1e3 * (time.perf_counter() - start))
+
+    def add(self, part: str, milliseconds: float) -> None:
+        self.seconds[part] = self.seconds.get(part, 0.0) + 1e-3 * milliseconds
+
+    def metrics(self, updates: float) -> dict[str, float]:
+        """`perf/time_NAME_ms` of each part since the last call, by update."""
+        before, self._told = self._told, dict(self.seconds)
+        return {
+            f"perf/time_{part}_ms": 1e3 * (spent - before.get(part, 0.0)) / updates
+            for part, spent in self._told.items()
+        }

@@ -102,6 +102,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "wandb.group": ("--wandb.group x", "--wandb.mode disabled"),
     "wandb.name": ("--wandb.name x", "--wandb.mode disabled"),
     "wandb.log_checkpoint": ("--wandb.log-checkpoint", "--wandb.mode disabled"),
+    "prefetch": ("--prefetch on", INLINE),
     "ray.address": ("--ray.address a:1", INLINE),
     "ray.object_store_mib": ("--ray.object-store-mib 256", INLINE),
     **{
@@ -190,6 +191,7 @@ def test_a_setting_without_effect_is_refused_and_else_taken(
         ("--objective ppo --ppo.minibatches 5", "ppo.minibatches = 5: must divide the batch's 32 sub-chunks"),
         ("--objective ppo --rtrl.no-boundary", "rtrl.boundary = False: needs objective = 'vtrace'"),
         ("--objective ppo --rtrl.staleness-interval 4", "rtrl.staleness_interval = 4: compares one gradient"),
+        ("--runtime inline --prefetch off", "prefetch = 'off': has no effect with runtime = 'inline'"),
         ("--policy.core none --credit tbptt", "policy.forget_bias = 1.0: cannot take effect"),
         ("--policy.load x --policy.load-encoder y", "give one of the two"),
     ],

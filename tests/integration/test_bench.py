@@ -45,6 +45,10 @@ def test_ingest(launch: Launch, tmp_path: Path) -> None:
     assert result["rollout"]["bytes"] == 6 * 2 * 84 * 84
     assert min(result["series"]["ingest"]) > 0 and len(result["series"]["copy"]) == 2
     assert "bound by " in printed and "pair 2 of 2" in printed
+    assert min(result["series"]["prefetched"]) > 0 and set(result["shares_of_time"]) == {
+        "ingest",
+        "prefetched",
+    }
     slow = (*words, "--rate", "0.0001")
     result, printed = ran(launch, tmp_path / "slow.json", *slow)
     assert max(result["series"]["ingest"]) < min(result["series"]["copy"]) / 100
@@ -94,6 +98,8 @@ def test_help_lists_the_verbs_and_what_is_none_is_refused_with_them(launch: Laun
         (("scale", "--actors", "0", "2"), "--actors = .*: needs at least 1"),
         (("ingest", "--seconds", "-1"), "--seconds = -1.0: must be positive"),
         (("ingest", "--rate", "-1"), "--rate = -1.0: cannot be negative"),
+        (("ingest", "--learner-ms", "-1"), "--learner-ms = -1.0: cannot be negative"),
+        (("system", "--runtime", "inline", "--prefetch", "on"), "prefetch = 'on': inline acting"),
         (("acting", "--layouts", "4"), "--layouts = '4': needs ACTORSxSLOTS"),
         (("acting", "none"), "unknown preset 'none'"),
     ],

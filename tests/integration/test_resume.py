@@ -107,7 +107,11 @@ NO_MATTER = {
     "the same course, told or kept otherwise": (
         *("preset", "run_dir", "wandb.", "checkpoint.", "log_interval_s", "eval."),
     ),
-    "Ray's streams live in other processes: a resumed run begins new ones, and says so": ("runtime", "ray."),
+    "Ray's streams live in other processes: a resumed run begins new ones, and says so": (
+        "runtime",
+        "ray.",
+        "prefetch",
+    ),
     "wall time ends the run sooner, and no more": ("time_limit_s",),
     "another device or number of threads adds up in another order": (
         "device",

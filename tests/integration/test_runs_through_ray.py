@@ -92,9 +92,12 @@ def _ask_to_stop(process: subprocess.Popen[str], run_dir: Path, number: signal.S
     return output
 
 
-def test_ctrl_c_in_a_terminal_reaches_every_process_and_loses_nothing(launch: Launch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("prefetch", ["on", "off"])
+def test_ctrl_c_in_a_terminal_reaches_every_process_and_loses_nothing(
+    prefetch: str, launch: Launch, tmp_path: Path
+) -> None:
     """A terminal sends Ctrl-C to the whole group, Ray's processes too."""
-    process = _started(launch, tmp_path / "run")
+    process = _started(launch, tmp_path / "run", "--prefetch", prefetch)
     _ask_to_stop(process, tmp_path / "run", signal.SIGINT, os.killpg)
 
 
@@ -115,7 +118,7 @@ def test_killed_it_leaves_nothing_running_and_can_be_resumed(launch: Launch, tmp
 
 def test_a_killed_actor_is_replaced_while_training_goes_on(launch: Launch, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    process = _started(launch, run_dir)
+    process = _started(launch, run_dir, "--prefetch", "on")
     workers = [
         child
         for child in psutil.process_iter(["cmdline"])
@@ -161,7 +164,7 @@ def test_an_env_that_keeps_failing_ends_the_run_with_its_own_error(launch: Launc
             "--run-dir",
             str(tmp_path / "run"),
         ),
-        *("--wandb.mode", "disabled", "--ray.max-consecutive-failures", "2"),
+        *("--wandb.mode", "disabled", "--ray.max-consecutive-failures", "2", "--prefetch", "on"),
         EVERTRACE_FAULT=str(fault),
     )
     code, output = ended(process)

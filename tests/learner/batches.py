@@ -68,5 +68,6 @@ def random_batch(
         episodes=[],
         policy_version_min=np.zeros(B, np.int64),
         wait_ms=0.0,
+        joining_ms=0.0,
         copying=Stopwatch(torch.device("cpu")),
     )

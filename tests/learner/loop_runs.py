@@ -1,4 +1,6 @@
-"""Short inline runs of the training loop, cut where a test wants, and gone on with."""
+"""Short inline runs of the training loop, cut where a test wants, and gone on with. With runtime "ray" and
+prefetch "on" a thread makes the batches, as it does through Ray; the actors are in this process all the same.
+"""
 
 from __future__ import annotations
 
@@ -59,14 +61,18 @@ class Rows:
 class Source:
     """A fleet, with `then(count)` called before the count-th rollout (from 1) is handed out."""
 
-    def __init__(self, fleet: InlineFleet, then: Callable[[int], None]) -> None:
-        self._fleet, self._then, self._count = fleet, then, 0
+    def __init__(self, fleet: InlineFleet, then: Callable[[int], None], as_ray: bool) -> None:
+        self._fleet, self._then, self._count, self._as_ray = fleet, then, 0, as_ray
 
     def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None:
         rollout = self._fleet.next_rollout(timeout_s, skip)
         self._count += 1
         self._then(self._count)
         return rollout
+
+    def state_dict(self) -> Any:
+        """None as of Ray's fleet, whose streams live elsewhere."""
+        return None if self._as_ray else self._fleet.state_dict()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._fleet, name)
@@ -100,7 +106,7 @@ class Run:
         publisher.publish(self.learner.policy, self.learner.updates)
         self.fleet = InlineFleet(config, publisher.source, start_step=self.learner.global_step)
         self.sink = Rows(lambda row: (self._stop_when_due(row), on_row(row))[1])
-        source: Any = Source(self.fleet, on_rollout)
+        source: Any = Source(self.fleet, on_rollout, config.runtime == "ray")
         self.loop = TrainLoop(
             *(config, self.learner, source, publisher, self.sink, folder),
             frames_per_step=1,

@@ -12,13 +12,13 @@ from configs.layout import CUDA_ACTOR_MIB, laid_out
 from configs.presets import preset
 from configs.schema import Config, ConfigError, PolicyConfig, RtrlConfig
 from envs.spec import EnvSpec
-from learner.budget import CUDA_MIB, acting_bytes, column_bytes, within_memory
+from learner.budget import CUDA_MIB, acting_bytes, batch_bytes, column_bytes, within_memory
 from learner.learner import Learner
 from learner.memory import trace_bytes
 from tests.learner.batches import SPEC
 from tests.learner.batches import config as small
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 MIB, GIB = 2**20, 2**30
 ATARI = EnvSpec(
     id="x", observation_shape=(4, 84, 84), observation_dtype="uint8", num_actions=4, frames_stacked=4
@@ -62,6 +62,16 @@ def test_the_bank_is_as_large_as_was_told(capsys: pytest.CaptureFixture[str]) ->
     assert f"traces of 40 streams {size / MIB:,.1f} MiB" in capsys.readouterr().out
 
 
+def test_a_batch_ahead_is_counted_where_a_thread_makes_one() -> None:
+    config = _big()
+    one = 32 * column_bytes(config, ATARI)
+    assert batch_bytes(config, ATARI, CPU) == (one, 4 * one), "stacked beside what was joined"
+    assert batch_bytes(config, SPEC, CPU) == (32 * column_bytes(config, SPEC), 0), "used where it was joined"
+    assert batch_bytes(dataclasses.replace(config, prefetch="on"), ATARI, CPU) == (2 * one, 8 * one)
+    assert batch_bytes(config, ATARI, GPU) == (2 * one, 10 * one)
+    assert batch_bytes(dataclasses.replace(config, prefetch="off"), ATARI, GPU) == (one, 5 * one)
+
+
 def test_what_does_not_fit_is_refused_by_name() -> None:
     with pytest.raises(
         ConfigError, match=r"this machine has 512\.0 MiB: traces.*lower num_streams or policy\.h"
@@ -85,9 +95,6 @@ def test_an_object_store_that_is_too_small_for_the_rollouts_under_way_is_refused
     assert _check(joined, own_ray=False).ray.object_store_mib == 512, "the nodes' own affair"
 
 
-GPU = torch.device("cuda")
-
-
 def _on_gpu(host: int = 1000 * GIB, gpus: tuple[int, ...] = (80 * GIB,), **changes: object) -> Config:
     config = laid_out(_asked(**changes), 15, gpus=len(gpus))
     policy = Policy(ATARI, config.policy)
@@ -104,7 +111,11 @@ def test_policies_on_a_gpu_are_counted_beside_the_traces(capsys: pytest.CaptureF
     weights = sum(parameter.nbytes for parameter in policy.parameters())
     each = CUDA_MIB * MIB + weights + inputs
     assert acting_bytes(config, policy, ATARI) == pytest.approx(each, rel=0.02)
-    assert f"memory of cuda:0: {(2 * each + 768 * trace_bytes(policy)) / GIB:.1f} GiB of 80.0 GiB" in gpu
+    batches = 2 * 32 * column_bytes(config, ATARI)  # one in use, one ready
+    assert f"batches {batches / MIB:.1f} MiB" in host
+    taken = 2 * each + 768 * trace_bytes(policy) + (1 + 4) * batches
+    assert f"memory of cuda:0: {taken / GIB:.1f} GiB of 80.0 GiB" in gpu
+    assert f"batches on the device {(1 + 4) * batches / MIB:.1f} MiB" in gpu
     assert "policies of 2 actors" in gpu and "traces of 768 streams" in gpu
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from collections.abc import Collection
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.collect import Collector
+from actors.rollout import Rollout
 from configs.schema import EnvConfig
 from envs.make import make_vec
 from learner.batcher import Batch, Batcher
@@ -21,18 +23,21 @@ from tests.learner.batches import config
 T, LENGTH = 3, 2
 
 
-def _life(slot: int, steps: int) -> list[tuple[int, int]]:
-    """(index, episode) of the observations of one slot of the counting env, whose episodes are LENGTH + slot
+def lived(slot: int, steps: int, length: int = LENGTH) -> list[tuple[int, int]]:
+    """(index, episode) of the observations of one slot of the counting env, whose episodes are length + slot
     steps long."""
     seen, index, episode = [], 0, 0
     while len(seen) < steps:
         seen.append((index, episode))
-        index, episode = (0, episode + 1) if index == LENGTH + slot else (index + 1, episode)
+        index, episode = (0, episode + 1) if index == length + slot else (index + 1, episode)
     return seen
 
 
-class _Actors:
+class Actors:
     """Collectors of `widths` streams each, which finish rollouts in any order and are replaced at times."""
+
+    made = 0
+    """Columns of rollouts that were handed out."""
 
     def __init__(self, widths: list[int], seed: int) -> None:
         self._random = random.Random(seed)
@@ -53,18 +58,23 @@ class _Actors:
             env_seed=1,
         )
 
-    def feed(self, batcher: Batcher) -> int:
-        """One rollout of an actor that the batcher has room for; its id."""
-        free = sorted(set(range(len(self._widths))) - batcher.covered)
+    def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout:
+        free = sorted(set(range(len(self._widths))) - set(skip))
         assert free, "every stream has a rollout here, and no batch comes of it"
         actor_id = self._random.choices(free, [self._speed[a] for a in free])[0]
         if self._random.random() < 0.05:
             self._collectors[actor_id] = self._born(actor_id)
-        batcher.add(self._collectors[actor_id].collect(), 0)
-        return actor_id
+        self.made += self._widths[actor_id]
+        return self._collectors[actor_id].collect()
+
+    def feed(self, batcher: Batcher) -> int:
+        """One rollout of an actor that the batcher has room for; its id."""
+        rollout = self.next_rollout(0.0, batcher.covered)
+        batcher.add(rollout, 0)
+        return rollout.actor_id
 
 
-def _check(batch: Batch, size: int, first: list[int], learned: dict[tuple[int, int], int]) -> list[int]:
+def check(batch: Batch, size: int, first: list[int], learned: dict[tuple[int, int], int]) -> list[int]:
     """Its streams, after a look at every column."""
     column = 0
     for piece in batch.streams:
@@ -74,7 +84,7 @@ def _check(batch: Batch, size: int, first: list[int], learned: dict[tuple[int, i
             learned[life] += 1
             slot = stream - max(number for number in first if number <= stream)
             start = piece.sequence_number * T
-            expected = _life(slot, start + T + 1)[start:]
+            expected = lived(slot, start + T + 1)[start:]
             seen = batch.observation[:, column].tolist()
             assert seen == [[index, episode, slot] for index, episode in expected]
             column += 1
@@ -85,7 +95,7 @@ def _check(batch: Batch, size: int, first: list[int], learned: dict[tuple[int, i
 
 def _learn(widths: list[int], size: int, batches: int, seed: int) -> Counter[int]:
     """How often each stream was learned from."""
-    actors, total = _Actors(widths, seed), sum(widths)
+    actors, total = Actors(widths, seed), sum(widths)
     settings = config(num_streams=total, batch_size=size, unroll_length=T)
     batcher = Batcher(settings, torch.device("cpu"))
     learned: dict[tuple[int, int], int] = defaultdict(int)
@@ -95,7 +105,7 @@ def _learn(widths: list[int], size: int, batches: int, seed: int) -> Counter[int
         while (batch := batcher.next_batch()) is None:
             actor_id = actors.feed(batcher)
             waits += [[number, stream] for stream in range(*actors.first[actor_id : actor_id + 2])]
-        for stream in _check(batch, size, actors.first, learned):
+        for stream in check(batch, size, actors.first, learned):
             counts[stream] += 1
             arrived = next(wait for wait in waits if wait[1] == stream)
             waits.remove(arrived)

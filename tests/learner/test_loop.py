@@ -18,6 +18,7 @@ from configs.ppo import PpoConfig
 from configs.schema import ConfigError
 from learner.learner import LearnerError
 from learner.memory import OutOfMemory, naming_sizes
+from learner.prefetch import InTurn
 from learner.publish import LocalPublisher, PublishError
 from learner.records import checkpoint
 from tests.learner.loop_runs import Run, different, tiny
@@ -90,6 +91,7 @@ def test_a_run_without_rollouts_waits_and_still_ends(
     run = Run(tiny(time_limit_s=1e6), tmp_path)
     starving: Any = _Starving(run, rollouts, end)
     run.loop._source = run.loop._state._streams = starving
+    run.loop._feed = InTurn(run.loop.config, starving, run.learner.device, lambda: run.learner.updates)
     run.run()
     assert checkpoint.load_latest(tmp_path).step == rollouts // 2 * STEPS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import warnings
 
 import numpy as np
@@ -13,7 +14,9 @@ from torch import Tensor
 from actors.inference import LocalInference
 from actors.policy import Policy
 from benchmarks.learner_step_case import Rollouts, Size, config, make_learner
+from learner.batcher import Batch
 from learner.learner import Learner
+from learner.prefetch import Prefetcher
 from learner.publish import LocalPublisher
 
 pytestmark = pytest.mark.gpu
@@ -108,6 +111,54 @@ def test_acting_on_the_gpu_decides_as_on_the_cpu():
         np.testing.assert_allclose(ours.value, plain.value, **CLOSE)
         clear = np.ptp(np.sort(plain.logits)[:, -2:], axis=1) > 1e-2  # not so near that rounding decides
         assert np.array_equal(ours.action[clear], plain.action[clear])
+
+
+class Shades(Rollouts):
+    """Pictures of one shade: the number of the batch that they belong to."""
+
+    def next_rollout(self, timeout_s=0.0, skip=()):
+        rollout = super().next_rollout()
+        observation = np.full_like(rollout.observation, rollout.sequence_number % 251)
+        return dataclasses.replace(rollout, observation=observation)
+
+
+def prefetched() -> Prefetcher:
+    return Prefetcher(config(SIZE, "rtrl"), Shades(SIZE, CPU), GPU, lambda: 0)
+
+
+def taken(feed: Prefetcher) -> Batch:
+    while (batch := feed.take()) is None:
+        feed.wait()
+    return batch
+
+
+def test_a_batch_made_ahead_lies_over_none_that_the_gpu_still_reads():
+    """Each is read behind a long wait of the GPU, while others are made."""
+    feed, shades = prefetched(), []
+    for _ in range(8):
+        batch = taken(feed)
+        torch.cuda._sleep(50_000_000)  # cycles, of this stream alone
+        shades.append(torch.stack([batch.observation.min(), batch.observation.max()]))
+    feed.close()
+    assert torch.stack(shades).tolist() == [[number, number] for number in range(8)]
+
+
+def test_taking_a_batch_and_launching_its_update_never_wait_for_the_gpu():
+    learner, feed = make_learner(SIZE, "rtrl", GPU), prefetched()
+    for _ in range(3):
+        learner.update(taken(feed))
+    while not feed.rollouts:
+        feed.wait()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            learner.launch(taken(feed))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    learner.read()
+    feed.close()
+    assert [str(w.message) for w in caught if "synchronizing" in str(w.message)] == []
 
 
 @pytest.mark.parametrize("T", [4, 40])

@@ -251,6 +251,39 @@ MUTANTS = [
         ("an interval's save does not read first", "        self._read(0)\n        try:", "        try:"),
     ),
     *in_file(
+        "learner/loop.py",
+        "learner/test_prefetch.py",
+        (
+            "an error leaves the thread",
+            "finally:\n            self._feed.close()",
+            "finally:\n            pass",
+        ),
+    ),
+    *in_file(
+        "learner/prefetch.py",
+        "learner/test_prefetch.py",
+        ("both batches lie in one memory", "[Buffers(device), Buffers(device)]", "[Buffers(device)] * 2"),
+        ("a batch in use is free", "self._in_use = buffers", "self._free.append(buffers)"),
+        (
+            "an error overtakes the batches before it",
+            "            if not self._ready:\n                self._raise()\n                return",
+            "            self._raise()\n            if not self._ready:\n                return",
+        ),
+        ("a batch ahead is judged by the update under way", "                    updates += 1\n", ""),
+        ("a closed thread goes on", "self._closed = True", "self._closed = False"),
+        ("the age is of when a batch was made", " + 1e3 * (time.monotonic() - made)", ""),
+        (
+            "a CPU learner has a thread too",
+            'config.prefetch == "auto" and device.type == "cuda"',
+            'config.prefetch == "auto"',
+        ),
+    ),
+    *in_file(
+        "learner/budget.py",
+        "learner/test_budget.py",
+        ("a batch ahead takes no memory", "(1 + prefetches(config, device))", "1"),
+    ),
+    *in_file(
         "learner/optimizer.py",
         "learner/test_update_by_hand.py learner/test_encoder_options.py",
         ("RMSprop's alpha is ignored", "alpha=config.alpha", "alpha=0.99"),
