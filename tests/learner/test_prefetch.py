@@ -105,7 +105,7 @@ def test_a_batch_in_use_stays_as_it_is_while_the_next_one_is_made() -> None:
     feed = _feed(_Counted())
     for count in range(7):
         batch = _next(feed)
-        wait_until(lambda: len(feed._ready) == 1)  # the next one is whole
+        wait_until(lambda: len(feed._ready) >= 1)  # the next one is whole
         number, actor_id = divmod(count, 3)
         (piece,) = batch.streams
         assert (piece.first_stream, piece.sequence_number) == (E * actor_id, number)
@@ -133,7 +133,7 @@ def test_stacked_frames_of_a_batch_in_use_stay_too() -> None:
     feed = _feed(source)
     for count in range(1, 6):
         batch = _next(feed)
-        wait_until(lambda: len(feed._ready) == 1)
+        wait_until(lambda: len(feed._ready) >= 1)
         seen = batch.observation[:, 0, :, 0, 0]
         assert seen.tolist() == [[100.0 * count + t, 100.0 * count + t + 1] for t in range(7)]
     feed.close()
@@ -147,7 +147,7 @@ def test_every_rollout_once_and_in_order_whatever_the_layout(widths: list[int], 
     learned: dict[tuple[int, int], int] = defaultdict(int)
     for _ in range(25):
         batch = _next(feed)
-        wait_until(lambda: len(feed._ready) == 1)
+        wait_until(lambda: len(feed._ready) >= 1)
         check(batch, size, actors.first, learned)
     feed.close()
     waiting = sum(piece.num_streams for ahead, *_ in feed._ready for piece in ahead.streams)
@@ -160,7 +160,7 @@ def test_a_slow_learner_bounds_the_thread_to_one_batch_ahead() -> None:
     feed = _feed(source, batch_size=2 * E)
     for number in range(1, 5):
         _next(feed)
-        wait_until(lambda: len(feed._ready) == 1)
+        wait_until(lambda: len(feed._ready) >= 1)
         assert not feed._free, "so that it can make none"
         assert source.given == 2 * (number + 1) and feed.rollouts == 2
     feed.close()
@@ -171,7 +171,7 @@ def test_lag_is_judged_by_the_update_that_a_rollout_can_be_learned_from_at() -> 
     """Acted by version 3, allowed 2: fit for the update after 5 others, too old after 6."""
     feed = _feed(_Counted(version=3), updates=5, max_policy_lag=2)
     _next(feed)
-    wait_until(lambda: feed.batcher.dropped > 0)
+    wait_until(lambda: feed.batcher.dropped > 0 or feed._ready)
     assert not feed._ready and feed.take() is None
     feed.close()
 
@@ -179,7 +179,7 @@ def test_lag_is_judged_by_the_update_that_a_rollout_can_be_learned_from_at() -> 
 def test_a_rollouts_age_counts_until_the_learner_takes_it() -> None:
     feed = _feed(_Counted())
     _next(feed)
-    wait_until(lambda: len(feed._ready) == 1)
+    wait_until(lambda: len(feed._ready) >= 1)
     made = feed._ready[0][0].wait_ms
     _take_time(0.2)
     assert _next(feed).wait_ms >= made + 200.0
@@ -228,8 +228,10 @@ def test_a_thread_that_hangs_holds_nothing_up(
 ) -> None:
     monkeypatch.setattr("learner.prefetch.JOIN_S", 0.1)
     let_go = threading.Event()
-    feed = _feed(_Counted(lambda count: let_go.wait()))
+    source = _Counted(lambda count: let_go.wait())
+    feed = _feed(source)
     assert feed.take() is None
+    wait_until(lambda: source.given == 1)
     feed.close()
     assert "the prefetching thread has not ended within 0.1 s" in capsys.readouterr().out
     assert feed._thread is not None and feed._thread.daemon
