@@ -206,6 +206,21 @@ def test_state_of_another_network_or_optimizer_is_refused_and_changes_nothing() 
     assert all(torch.equal(before[name], t) for name, t in _weights(wider).items())
 
 
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
+def test_moments_of_other_weights_are_refused(optimizer: str) -> None:
+    """torch's fused Adam would write past the end of a smaller one."""
+    learner = _learner(optimizer=optimizer)
+    learner.update(_batch())
+    state = learner.state_dict()["optimizer"]
+    name = next(name for name in state["state"][0] if name != "step")
+    state["state"][0][name] = torch.zeros(1)
+    with pytest.raises(ValueError, match=rf"{name} of weight 0 is .* not of"):
+        learner.optimizer.load_state_dict(state)
+    del state["state"][0][name]
+    with pytest.raises(ValueError, match=rf"weight 0 has .*, not .*'{name}'"):
+        learner.optimizer.load_state_dict(state)
+
+
 def test_unknown_device_is_refused() -> None:
     assert resolve_device("auto").type in ("cpu", "cuda")
     with pytest.raises(ConfigError, match="device = 'cuda:77'"):

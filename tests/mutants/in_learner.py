@@ -235,6 +235,12 @@ MUTANTS = [
     ),
     *in_file(
         "learner/optimizer.py",
+        "learner/test_learner.py",
+        ("moments of other weights are taken", "if moment.shape != shape or", "if"),
+        ("moments of another optimiser are taken", "if moments.keys() != self._names:", "if False:"),
+    ),
+    *in_file(
+        "learner/optimizer.py",
         "learner/test_launch.py",
         ("Adam takes a step that is not sound", "(~sound).float()", "(~sound).float() * 0"),
         ("RMSprop takes a step that is not sound", "            if sound:\n", "            if True:\n"),
@@ -381,7 +387,7 @@ MUTANTS = [
         ("fresh traces are zeros", "mine.index_copy_(0, rows, new)", "mine.index_copy_(0, rows, 0 * new)"),
         ("traces below the bound are scaled up to it", ".clamp(max=1.0)", ""),
         ("the bound is of each tensor", "for row in rows]).sum(0)", "for row in rows]).amax(0)"),
-        ("a saved bank begins anew", "tensor.copy_(value)", "pass"),
+        ("a saved bank begins anew", "fill(tensor, value)", "pass"),
     ),
     *in_file(
         "learner/rtrl/rtrl.py",
@@ -501,7 +507,7 @@ MUTANTS = [
             "if not isinstance(error, DamagedCheckpointError):",
             "if False:",
         ),
-        ("another format is read", 'if content["format_version"] != FORMAT_VERSION', "if False"),
+        ("another format is read", 'if type(version) is int and version != FORMAT_VERSION', "if False"),
         (
             "a checkpoint is removed before its successor stands",
             "            os.rename(final, replaced)",
@@ -511,8 +517,9 @@ MUTANTS = [
     *in_file(
         "learner/records/state.py",
         "learner/records/test_state.py",
-        ("a tuple comes back as a list", "return tuple(join_state(", "return list(join_state("),
+        ("a tuple comes back as a list", "return tuple(_join(", "return list(_join("),
         ("an array comes back as a tensor", 'tensors[value] if kind == "tensor"', "tensors[value] if True"),
+        ("another shape is spread over what is there", "if tensor.shape != saved.shape:", "if False:"),
     ),
     *in_file(
         "learner/budget.py",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from learner.records.checkpoint import CheckpointError, load, save
-from learner.records.state import join_state, split_state
+from learner.records.state import fill, join_state, split_state
 
 
 def same(a: object, b: object) -> bool:
@@ -82,3 +82,12 @@ def test_state_without_its_tensor_is_an_error() -> None:
     _, skeleton = split_state({"w": torch.ones(1)}, "policy")
     with pytest.raises(CheckpointError, match="no tensor policy/w"):
         join_state(skeleton, {})
+
+
+def test_another_shape_is_not_spread_over_what_is_there() -> None:
+    tensor = torch.zeros(2, 3)
+    with pytest.raises(ValueError, match=r"\[3\] was saved of what is \[2, 3\] here"):
+        fill(tensor, torch.ones(3))
+    assert not tensor.any()
+    fill(tensor, torch.ones(2, 3))
+    assert tensor.all()
