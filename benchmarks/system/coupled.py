@@ -100,8 +100,10 @@ class Processes:
                 line.send(True)
             self._owed[line] = self._in_flight
         while True:
-            for line in self._done():
+            done = self._done()
+            for line in done:  # all of them first: whoever is asked here may not be asked to go on
                 line.send(True)
+            for line in done:
                 yield self._widths[line]
 
 

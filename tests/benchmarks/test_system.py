@@ -177,6 +177,20 @@ def _of_ours(pids: list[int]) -> list[int]:
     return found
 
 
+def test_the_ceilings_actors_rest_wherever_a_window_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also between two rollouts that were done at once: the second one's actor has been asked too."""
+    monkeypatch.setattr(coupled, "PATIENCE_S", 5.0)
+    config = dataclasses.replace(preset("cartpole_rtrl"), num_streams=8, batch_size=8, num_actors=2)
+    with ExitStack() as stack:
+        actors = Processes(laid_out(config, 2), stack)
+        for line in actors._owed:
+            line.send(True)
+            actors._owed[line] = 1
+        assert all(line.poll(30.0) for line in actors._owed)
+        next(actors.columns())
+        actors.finish()
+
+
 def test_an_actor_of_the_ceiling_that_dies_ends_the_measurement() -> None:
     with ExitStack() as stack:
         earlier = set(psutil.Process().children())
