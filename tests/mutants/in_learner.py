@@ -507,7 +507,7 @@ MUTANTS = [
             "if not isinstance(error, DamagedCheckpointError):",
             "if False:",
         ),
-        ("another format is read", 'if type(version) is int and version != FORMAT_VERSION', "if False"),
+        ("another format is read", "if type(version) is int and version != FORMAT_VERSION", "if False"),
         (
             "a checkpoint is removed before its successor stands",
             "            os.rename(final, replaced)",
