@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import time
 import uuid
 from collections import Counter
@@ -58,6 +59,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("ray") is not None:
             item.add_marker(pytest.mark.xdist_group("ray"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Ray reads its token when it is imported: a test module that imports it would lock all others out."""
+    if "ray" in sys.modules and session.items:
+        raise pytest.UsageError("a test module imports Ray where it is collected: import it within the tests")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -148,3 +155,5 @@ def _processes_of(token: str) -> dict[int, str]:
         if not any(name in command for name in OF_THE_INTERPRETER):
             found[process.pid] = command
     return found
+
+

@@ -67,6 +67,17 @@ def _free() -> Free:
     return free()
 
 
+def set_environment() -> None:
+    """What a session of our own needs in the environment, before Ray is imported: it reads these once."""
+    # One token serves all sessions of a process. The last one, under a name that its purpose on Linux does
+    # not show, makes every Ray process listen on loopback.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    # Ray makes its workers nice; here they are half of the work, and a busy machine would starve them.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+
+
 @contextmanager
 def _own(config: RayConfig, num_cpus: int, num_gpus: int) -> Iterator[None]:
     if config.follow_cluster:
@@ -74,13 +85,7 @@ def _own(config: RayConfig, num_cpus: int, num_gpus: int) -> Iterator[None]:
             "--num-actors auto (ray.follow_cluster) follows a cluster whose nodes come and go: name it by "
             "--ray.address, or leave num_actors at 0, which chooses for this machine"
         )
-    # Ray reads these once, when it is imported: one token serves all sessions of a process. The last one,
-    # under a name that its purpose on Linux does not show, makes every Ray process listen on loopback.
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    # Ray makes its workers nice; here they are half of the work, and a busy machine would starve them.
-    os.environ.setdefault("RAY_worker_niceness", "0")
+    set_environment()
     import ray
 
     # What this process finds on PYTHONPATH, an environment's package say, its workers find too.

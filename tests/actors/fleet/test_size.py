@@ -7,17 +7,21 @@ from typing import Any
 
 import pytest
 
-from actors.fleet import elastic
-from actors.fleet.nodes import Identity
-from actors.fleet.slot import Life, Placing, Slot, Working
+from actors.fleet.cluster import set_environment
 from configs.orders import Order, write_order
 from tests.actors.fleet.fleets import small
+
+pytestmark = pytest.mark.ray
+"""They import Ray, and start none."""
 
 
 class _Room:
     """A cluster of the test's own making, for rules on a clock of its own."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        set_environment()
+        from actors.fleet import elastic
+
         self.free, self.nodes = 0, ["a"]
         monkeypatch.setattr(elastic, "room_for", lambda homes, **resources: self.free)
         monkeypatch.setattr(elastic, "actor_nodes", lambda *resources: self.nodes)
@@ -29,12 +33,17 @@ def room(monkeypatch: pytest.MonkeyPatch) -> _Room:
 
 
 def _slots(working: int, placing_since: tuple[float, ...] = ()) -> Any:
+    from actors.fleet.nodes import Identity
+    from actors.fleet.slot import Life, Placing, Slot, Working
+
     life = Life(None, None, None, range(1), frozenset())
     slots = [Slot(Working(life, Identity("a", 1, ()), 0.0)) for _ in range(working)]
     return slots + [Slot(Placing(life, since)) for since in placing_since]
 
 
 def _size(actors: int = 4) -> Any:
+    from actors.fleet import elastic
+
     return elastic.Size(small(actors=actors, streams=12, follow_cluster=True, settle_s=30.0))
 
 
