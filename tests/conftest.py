@@ -155,5 +155,3 @@ def _processes_of(token: str) -> dict[int, str]:
         if not any(name in command for name in OF_THE_INTERPRETER):
             found[process.pid] = command
     return found
-
-
