@@ -50,13 +50,11 @@ def with_fields(base: Config, words: list[str], prog: str) -> Config:
     base, words = with_asked_layout(base, words)
     config = tyro.cli(Config, default=base, args=words, prog=prog)
     refuse_without_effect(config, given_settings(config, words))
-    if config.ray.follow_cluster and (config.num_actors or config.env.num_envs):
-        name, value = next(
-            (name, value)
-            for name, value in (("num_actors", config.num_actors), ("env.num_envs", config.env.num_envs))
-            if value
-        )
-        raise ConfigError(f"{name} = {value}: follows from the cluster with --num-actors auto; leave one out")
+    for name, value in (("num_actors", config.num_actors), ("env.num_envs", config.env.num_envs)):
+        if config.ray.follow_cluster and value:
+            raise ConfigError(
+                f"{name} = {value}: follows from the cluster with --num-actors auto; leave one out"
+            )
     policy = dataclasses.replace(
         config.policy, load=_path(config.policy.load), load_encoder=_path(config.policy.load_encoder)
     )

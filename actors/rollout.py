@@ -157,7 +157,7 @@ class Rollout:
         for index, array in enumerate(self.initial_state):
             if array.shape[:1] != (E,):
                 raise ValueError(
-                    f"rollout.initial_state[{index}] is {list(array.shape)}, expected {[E, ...]}"
+                    f"rollout.initial_state[{index}] is {list(array.shape)}, expected [{E}, ...]"
                 )
         numbers = {name: getattr(self, name) for name in ("reward", "action", "behaviour_logits")}
         for name, array in (parts | numbers).items():

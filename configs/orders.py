@@ -7,11 +7,11 @@ written until the run is begun anew, with a new config.json, which `train --resu
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from configs.error import ConfigError, require
+from configs.paths import write_whole
 
 NAME = "control.json"
 AUTO = "auto"
@@ -38,10 +38,8 @@ def parse_num_actors(value: object) -> Order:
 
 
 def write_order(run_dir: Path, order: Order) -> None:
-    temporary = run_dir / f".{NAME}.{os.getpid()}.tmp"
     document = {"num_actors": AUTO if order.num_actors is None else order.num_actors}
-    temporary.write_text(json.dumps(document) + "\n", encoding="utf-8")
-    os.replace(temporary, run_dir / NAME)
+    write_whole(run_dir / NAME, json.dumps(document) + "\n")
 
 
 def read_order(run_dir: Path) -> Order | None:

@@ -38,3 +38,13 @@ def new_file_argument(text: str) -> Path:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"{path} cannot be written: permission denied")
     return path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The file appears whole or not at all, whoever else writes it; a power cut does not empty it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

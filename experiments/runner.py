@@ -31,7 +31,7 @@ from types import FrameType
 from filelock import FileLock, Timeout
 
 from configs.machine import available_cores
-from configs.paths import path_argument
+from configs.paths import path_argument, write_whole
 from configs.schema import ConfigError
 from experiments.catalogue import Experiment, get, names
 
@@ -81,9 +81,7 @@ class Run:
 
     def write_record(self, seconds: float | None) -> None:
         """Whole or not at all; `seconds` is None until the run has finished."""
-        temporary = self.record.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"arguments": self.arguments, "seconds": seconds}) + "\n")
-        os.replace(temporary, self.record)
+        write_whole(self.record, json.dumps({"arguments": self.arguments, "seconds": seconds}) + "\n")
 
     def start(self) -> subprocess.Popen[bytes]:
         if self.folder.exists():

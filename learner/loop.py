@@ -112,8 +112,9 @@ class TrainLoop:
                 BestCheckpoint(checkpoints, config.preset),
             )
         self._feed = make_feed(config, source, learner.device, lambda: learner.updates)
-        streams = (source, self._feed.batcher)
-        self._state = RunState(config, learner, *streams, publisher, self._metrics, checkpoints)
+        self._state = RunState(
+            config, learner, source, self._feed.batcher, publisher, self._metrics, checkpoints
+        )
         self._checkpoint_errors = 0
         self._copying: deque[Stopwatch] = deque()
         """Of the updates that were launched and not read."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from actors.fleet.nodes import actor_nodes, room_for
 from actors.fleet.placement import resources
-from actors.fleet.slot import BackingOff, Placing, Slot, home_node
+from actors.fleet.slot import BackingOff, Placing, Slot, settled
 from actors.fleet.waiting import say, waiting
 from configs.error import ConfigError
 from configs.layout import most_actors
@@ -45,7 +45,7 @@ class Size:
     def wanted(self, slots: Sequence[Slot], starving: bool, now: float) -> int | None:
         """Another number of actors than there are; None to leave it."""
         self._read()
-        homes = [home_node(slot.state) for slot in slots]
+        homes = [None if (home := settled(slot.state)) is None else home.node_id for slot in slots]
         order = None if self._order is None else self._order.num_actors
         if order is not None:
             return self._ordered(order, len(slots), homes)

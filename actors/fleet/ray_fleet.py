@@ -67,7 +67,7 @@ class RayFleet:
                 self._next_size = time.monotonic() + SIZE_S
                 number = self._size.wanted(crew.slots, bool(self.counters.starving), time.monotonic())
                 if number is not None:
-                    crew.resize(number)
+                    self.resize(number)
             rest = max(0.0, min(deadline - time.monotonic(), CARE_S))
             reference = crew.requests.next_finished(known(crew.slots, skip), rest)
             if reference is not None:

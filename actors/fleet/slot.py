@@ -94,10 +94,15 @@ class Slot:
     """The streams of its last rollout that was handed out."""
 
 
-def home_node(state: State) -> str | None:
-    """The id of the node where it lives, once that is known."""
-    state = state.before if isinstance(state, Silent) else state
-    return state.home.node_id if isinstance(state, Starting | Working) else None
+def aloud(state: State) -> BackingOff | Placing | Starting | Working:
+    """The state of one that is silent before it was."""
+    return state.before if isinstance(state, Silent) else state
+
+
+def settled(state: State) -> Identity | None:
+    """Where it lives, once that is known."""
+    spoken = aloud(state)
+    return spoken.home if isinstance(spoken, Starting | Working) else None
 
 
 def home_of(life: Life) -> Identity | None:
@@ -126,8 +131,7 @@ def standing(slots: Sequence[Slot]) -> list[dict[str, Any]]:
     """Each actor as status.json has it."""
     rows: list[dict[str, Any]] = []
     for actor_id, slot in enumerate(list(slots)):
-        state = slot.state.before if isinstance(slot.state, Silent) else slot.state
-        home = state.home if isinstance(state, Starting | Working) else None
+        home = settled(slot.state)
         pid, node = (None, None) if home is None else (home.pid, home.node_id)
         rows.append({"actor": actor_id, "state": type(slot.state).__name__, "pid": pid, "node": node})
     return rows

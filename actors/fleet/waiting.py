@@ -11,7 +11,7 @@ import ray.exceptions
 
 from actors.fleet.fleet import FleetCounters, FleetError
 from actors.fleet.nodes import LOG_TIMEOUT_S, Identity, doings_on, node_name, room
-from actors.fleet.slot import BackingOff, Life, Placing, Silent, Slot, State, Working, is_done
+from actors.fleet.slot import BackingOff, Life, Placing, Slot, State, Working, aloud, is_done
 from configs.schema import Config, RayConfig
 
 NOTICE_S = 10.0
@@ -47,8 +47,8 @@ class _Stall:
     told: bool = False
 
     def lasts(self, state: State) -> bool:
-        state = state.before if isinstance(state, Silent) else state
-        if not isinstance(state, Working) or state.life is not self.life or state.since != self.since:
+        spoken = aloud(state)
+        if not isinstance(spoken, Working) or spoken.life is not self.life or spoken.since != self.since:
             return False
         return not self.life.pending or not is_done(self.life.pending[0])
 

@@ -26,6 +26,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from configs.paths import write_whole
 from configs.schema import Config, ConfigError
 from learner.records import checkpoint
 from learner.records.choose import load_chosen
@@ -143,12 +144,7 @@ class RunDir:
 
     def save_config(self, text: str) -> None:
         """Writes config.json whole or not at all."""
-        temporary = self.path / ".config.json.tmp"
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.config_path)
+        write_whole(self.config_path, text)
 
     def record_start(self, version: str, global_step: int, layout: str) -> None:
         """Adds a line to starts.jsonl."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.rollout import Rollout
@@ -21,9 +20,9 @@ from configs.schema import ConfigError
 from learner.batcher import Batcher
 from learner.records.checkpoint import CheckpointError
 from learner.records.run_dir import RunDirError
+from tests.fuzz.fuzz import FUZZ
 from tests.learner.loop_runs import Run, tiny
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
 ARRAYS = st.builds(
     lambda shape, dtype, fill: np.full(shape, fill, dtype),
     st.lists(st.sampled_from([0, 1, 2, 4, 7, 8]), max_size=4).map(tuple),
@@ -40,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Rollout]:
     return config, rollout
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@FUZZ
 @given(data=st.data())
 def test_a_rollout_of_other_arrays_is_refused_before_it_waits(
     made: tuple[Any, Rollout], data: st.DataObject
@@ -83,7 +82,7 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@FUZZ
 @given(words=st.lists(WORDS | st.text(max_size=6), max_size=6))
 def test_any_command_line_is_a_run_or_a_clear_refusal(
     tmp_path_factory: pytest.TempPathFactory, words: list[str]
