@@ -44,7 +44,7 @@ demo: $(STAMP)
 	$(BIN)/python launch.py experiment tmaze --seeds 0 1 2 --out runs/demo $(ARGS)
 
 test: $(STAMP) $(MIRROR)/.installed
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --durations=15 -rfEs $(ARGS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --durations=15 -rfEs $(ARGS)
 
 mutants: $(STAMP)
 	$(BIN)/python -m tests.mutants.run $(ARGS)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
+import re
 import sys
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,11 +57,50 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return lines
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes run the tests: those that start a Ray do it one after the other."""
+RAY = re.compile(
+    r"^pytestmark = .*\bpytest\.mark\.ray\b|^@pytest\.mark\.ray\n(?:(?!def ).*\n)*def (\w+)", re.M
+)
+SHARED = re.compile(r'^@pytest\.fixture\(scope="module"', re.M)
+
+
+@functools.cache
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+def unit_of(nodeid: str, root: Path) -> str:
+    """What a test must share a process with: all that start a Ray, or its file where that shares a fixture.
+
+    The text of the file tells, since the process that hands the tests out collects none.
+    """
+    file, _, test = nodeid.partition("::")
+    text = _text(root / file)
+    if {"", test.partition("[")[0]} & set(RAY.findall(text)):
+        return "ray"
+    return file if SHARED.search(text) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes run the tests: one Ray after the other, and what tests share is made once.
+
+    Our own, since pytest-xdist 3.8 does not see its `xdist_group` under pytest 9.2 (its issue 1386).
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return unit_of(nodeid, config.rootpath)
+
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.get_closest_marker("ray") is not None:
-            item.add_marker(pytest.mark.xdist_group("ray"))
+        if item.get_closest_marker("ray") is not None and unit_of(item.nodeid, config.rootpath) != "ray":
+            raise pytest.UsageError(
+                f"{item.nodeid}: write its mark as `@pytest.mark.ray` or in `pytestmark = `"
+            )
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

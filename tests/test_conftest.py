@@ -22,7 +22,7 @@ CONFTEST = Path(__file__).with_name("conftest.py")
 def run_pytest(folder: Path, test: str, *options: str, ini: str = "") -> subprocess.CompletedProcess[str]:
     """Runs a test file of its own under this suite's conftest, with nothing else configured than `ini`."""
     (folder / "conftest.py").write_text(CONFTEST.read_text(encoding="utf-8"))
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers = gpu\n" + ini)
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    gpu\n    ray\n" + ini)
     (folder / "test_planted.py").write_text(test)
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, str(folder)],
@@ -126,3 +126,39 @@ def test_every_test_starts_from_the_same_seed(which: int, seed: int) -> None:
 def test_a_property_may_take_its_time() -> None:
     assert hypothesis.settings().deadline is None
     assert hypothesis.HealthCheck.too_slow in hypothesis.settings().suppress_health_check
+
+
+SAYS_WHERE = """
+import os, pytest
+from pathlib import Path
+def say(kind):
+    with (Path(__file__).parent / "log").open("a") as log:
+        log.write(f"{kind} {os.environ['PYTEST_XDIST_WORKER']}\\n")
+each = pytest.mark.parametrize("i", range(4))
+"""
+PLANTED = {
+    "ray": "pytestmark = [pytest.mark.ray]\n@each\ndef test(i): say('ray')\n",
+    "one": "@pytest.mark.ray\n@each\ndef test_ray(i): say('ray')\n@each\ndef test_free(i): say('free')\n",
+    "shares": '@pytest.fixture(scope="module")\ndef made(): say("made")\n@each\ndef test(i, made): ...\n',
+}
+
+
+def test_several_processes_run_one_ray_after_the_other_and_make_once_what_is_shared(tmp_path: Path) -> None:
+    for name, text in PLANTED.items():
+        (tmp_path / f"test_{name}.py").write_text(SAYS_WHERE + text)
+    free = SAYS_WHERE + "@each\n@pytest.mark.parametrize('j', range(4))\ndef test_free(i, j): say('free')\n"
+    result = run_pytest(tmp_path, free, "-n", "2")
+    assert result.returncode == 0, result.stdout + result.stderr
+    lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    where = {kind: [worker for k, worker in lines if k == kind] for kind in ("ray", "made", "free")}
+    assert len(where["ray"]) == 8 and len(set(where["ray"])) == 1
+    assert len(where["made"]) == 1
+    assert len(where["free"]) == 20 and set(where["free"]) - set(where["ray"])
+
+
+def test_a_ray_test_that_is_marked_in_another_way_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "marks.py").write_text("import pytest\nstarts_one = pytest.mark.ray\n")
+    test = "from marks import starts_one\n@starts_one\ndef test_it(): ...\n"
+    result = run_pytest(tmp_path, test, ini="pythonpath = .\n")
+    assert result.returncode == 4
+    assert "test_it: write its mark as `@pytest.mark.ray`" in result.stdout + result.stderr

@@ -13,7 +13,6 @@ import pytest
 
 from kernels.trace.triton import choose_tile
 
-pytestmark = pytest.mark.xdist_group("compile_ahead")  # they share what takes long
 HERE = Path(__file__).resolve()
 
 
