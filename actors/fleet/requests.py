@@ -1,6 +1,8 @@
 """The rollouts that actors were asked for, and which of them are done.
 
 One look at all of them costs as much as there is of them, so whatever it finds is handed out before the next.
+An actor's are handed out in the order in which they were made: an answer may overtake the one before it, and
+waits for that.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ class Requests:
         self.owner: dict[Any, int] = {}
         """Of each reference, oldest first: the actor that was asked."""
         self._finished: deque[Any] = deque()
-        """Of these, what the last look found done and was not taken since."""
+        """Of these, what the last look found done, with all that its actor was asked before; less what was
+        taken since."""
 
     @property
     def ready(self) -> int:
-        """Known to be done and not taken."""
+        """Known to be done, next in turn, and not taken."""
         return len(self._finished)
 
     def next_finished(self, skip: Collection[int], timeout_s: float) -> Any | None:
@@ -44,9 +47,23 @@ class Requests:
         return None
 
     def _look(self, skip: Collection[int], timeout_s: float) -> None:
-        wanted = [reference for reference, actor_id in self.owner.items() if actor_id not in skip]
+        wanted = {reference: actor_id for reference, actor_id in self.owner.items() if actor_id not in skip}
         if not wanted:  # every actor that may be asked has gone silent
             time.sleep(timeout_s)
             return
-        ready, _ = ray.wait(wanted, num_returns=len(wanted), timeout=0)
-        self._finished = deque(ready or ray.wait(wanted, num_returns=1, timeout=timeout_s)[0])
+        done = set(ray.wait(list(wanted), num_returns=len(wanted), timeout=0)[0])
+        if not self._in_turn(wanted, done):
+            oldest = {actor_id: reference for reference, actor_id in reversed(wanted.items())}
+            done |= set(ray.wait(list(oldest.values()), num_returns=1, timeout=timeout_s)[0])
+        self._finished = self._in_turn(wanted, done)
+
+    @staticmethod
+    def _in_turn(wanted: dict[Any, int], done: set[Any]) -> deque[Any]:
+        """Of those done: before which nothing that the same actor was asked is missing."""
+        found, held_up = deque[Any](), set[int]()
+        for reference, actor_id in wanted.items():
+            if reference not in done:
+                held_up.add(actor_id)
+            elif actor_id not in held_up:
+                found.append(reference)
+        return found

@@ -260,6 +260,7 @@ MUTANTS = [
         ("one of a failed actor too", "if owner is not None:", "if True:"),
         ("the newest goes first", "in tuple(self._finished):", "in tuple(reversed(self._finished)):"),
         ("one that was taken stays ready", "self._finished.remove(reference)", "pass"),
+        ("one that overtook another is handed out", "held_up.add(actor_id)", "pass"),
     ),
     *in_file(
         "actors/fleet/elastic.py",

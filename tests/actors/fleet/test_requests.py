@@ -64,7 +64,9 @@ def test_one_of_an_actor_that_failed_meanwhile_is_not_handed_out() -> None:
     assert requests.next_finished((), PATIENCE_S) is third
 
 
-def test_one_that_is_not_done_is_waited_for() -> None:
+@pytest.fixture
+def gate() -> Iterator[Any]:
+    """An actor whose call `passed` is done once `open` was called."""
     import ray
 
     @ray.remote(num_cpus=0)
@@ -80,13 +82,31 @@ def test_one_that_is_not_done_is_waited_for() -> None:
         async def open(self) -> None:
             self._open.set()
 
-    gate: Any = Gate.remote()
+    made: Any = Gate.remote()
+    yield made
+    ray.kill(made)
+
+
+def test_one_that_is_not_done_is_waited_for(gate: Any) -> None:
     requests, (done,) = _asked(1)
     late = gate.passed.remote()
     requests.owner = {late: 0, done: 1}
-    assert requests.next_finished((), PATIENCE_S) is done, "an older one that is not done holds nothing up"
+    assert requests.next_finished((), PATIENCE_S) is done, "another actor's holds nothing up"
     del requests.owner[done]
     assert requests.next_finished((), 0.05) is None
     gate.open.remote()
     assert requests.next_finished((), PATIENCE_S) is late
-    ray.kill(gate)
+
+
+def test_one_that_overtook_the_one_before_waits_for_it(gate: Any) -> None:
+    """A stream's rollouts are learned from in the order in which they were made, or its trace is lost."""
+    requests, (second, other) = _asked(0, 1)
+    first = gate.passed.remote()
+    requests.owner = {first: 0, second: 0, other: 1}
+    assert requests.next_finished((), PATIENCE_S) is other
+    del requests.owner[other]
+    assert requests.next_finished((), 0.05) is None and requests.ready == 0
+    gate.open.remote()
+    for reference in (first, second):
+        assert requests.next_finished((), PATIENCE_S) is reference
+        del requests.owner[reference]
