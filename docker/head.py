@@ -3,6 +3,7 @@
     python docker/head.py                   by the variables TRAIN and RUN (docker-compose.yml)
     python docker/head.py plan PRESET ...   checks a command line of `launch.py train`; prints the CPUs that
                                             its actors take on this machine, and their number
+    python docker/head.py key               takes W&B's key from standard input to the file WANDB_API_KEY_FILE
 
 The learner starts when the actor containers offer the CPUs that its actors take. Where TRAIN does not say how
 many (--num-actors), the learner chooses by what the containers offer that have joined. A run that is in the
@@ -39,15 +40,35 @@ def planned(arguments: list[str]) -> Config:
     return asked_to_train(arguments, prog="docker/up.sh").config
 
 
-def make_token(path: Path) -> None:
-    """Writes the cluster's token unless it is there, readable by its owner alone. It appears whole."""
-    if path.exists():
-        return
+def write_secret(path: Path, secret: str) -> None:
+    """Readable by its owner alone. It appears whole."""
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_hex(32))
+        file.write(secret)
     os.replace(partial, path)
+
+
+def make_token(path: Path) -> None:
+    """Writes the cluster's token unless it is there."""
+    if not path.exists():
+        write_secret(path, secrets.token_hex(32))
+
+
+def take_key(path: Path) -> None:
+    key = sys.stdin.read().strip()
+    if not key or key.split() != [key]:
+        raise ConfigError(
+            "docker/head.py key: standard input must hold W&B's key, one word, and nothing else"
+        )
+    write_secret(path, key)
+
+
+def read_key(path: Path) -> None:
+    """W&B's key, where there is one, for the learner: in its process's environment, not in the container's,
+    which `docker inspect` shows."""
+    if path.exists():
+        os.environ["WANDB_API_KEY"] = path.read_text(encoding="utf-8")
 
 
 def start_ray() -> None:
@@ -78,9 +99,12 @@ def in_volume(words: list[str]) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
+    if arguments == ["key"]:
+        take_key(Path(os.environ["WANDB_API_KEY_FILE"]))
+        return 0
     if arguments:
         if arguments[0] != "plan":
-            raise ConfigError(f"docker/head.py knows `plan`, not {arguments[0]!r}")
+            raise ConfigError(f"docker/head.py knows `plan` and `key`, not {arguments[0]!r}")
         config = planned(arguments[1:])
         check_env(config.env)
         laid = laid_out(config, available_cores())
@@ -91,6 +115,7 @@ def main(arguments: list[str]) -> int:
     make_token(Path(os.environ["RAY_AUTH_TOKEN_PATH"]))
     start_ray()
     joined_cpus(config.num_cpus if config.num_actors else None)
+    read_key(Path(os.environ["WANDB_API_KEY_FILE"]))  # after Ray's start: its processes need none
     command = ["launch.py", "train", *words, "--ray.address", f"{HEAD}:{PORT}"]
     os.execv(sys.executable, [sys.executable, *command])
 

@@ -75,6 +75,12 @@ kept=$(grep -Ev "$own" .env || true)
 mv .env.new .env
 unset RUN
 
+# The key goes through a pipe into a file of the volume `secrets`: no variable and no word of a command line, which
+# `docker inspect` and `ps` show.
+if [[ ${WANDB_API_KEY-} ]]; then
+    "${compose[@]}" run --rm -T --no-deps head python docker/head.py key <<<"$WANDB_API_KEY"
+fi
+
 echo "starting $actors actors in $containers containers, and the head"
 "${compose[@]}" up --detach --scale actor="$containers"
 echo "Ray's dashboard: http://127.0.0.1:${DASHBOARD_PORT:-8265}, the token it asks for: ${compose[*]} exec head cat /token/ray"

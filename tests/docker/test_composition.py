@@ -64,7 +64,9 @@ def test_variables_reach_the_services() -> None:
     assert head["environment"]["TRAIN"] == "memory_rtrl --seed 2"
     assert actor["environment"]["ACTOR_CPUS"] == "4"
     assert 8 in (actor.get("scale"), actor.get("deploy", {}).get("replicas"))
-    assert {volume["name"] for volume in config["volumes"].values()} == {"second-runs", "second-token"}
+    assert {volume["name"] for volume in config["volumes"].values()} == {
+        *("second-runs", "second-token", "second-secrets")
+    }
 
 
 def test_only_the_dashboard_is_published_and_only_on_loopback() -> None:
@@ -88,10 +90,57 @@ def test_a_stop_has_the_time_for_a_checkpoint() -> None:
     assert head["restart"].startswith("on-failure")  # but not after a clean end
 
 
-def test_runs_and_token_are_in_volumes_and_actors_cannot_write_the_token() -> None:
+def test_runs_and_secrets_are_in_volumes_and_actors_see_the_token_alone_and_cannot_write_it() -> None:
     head, actor = services()["head"], services()["actor"]
-    assert head["volumes"] == ["runs:/runs", "token:/token"]
+    assert head["volumes"] == ["runs:/runs", "token:/token", "secrets:/secrets"]
     assert actor["volumes"] == ["token:/token:ro"]
+
+
+CANARY = "0123456789abcdef" * 5
+
+
+def test_the_key_of_w_and_b_is_no_variable_of_a_container() -> None:
+    """Those `docker inspect` shows."""
+    result = composed(WANDB_API_KEY=CANARY)
+    assert result.returncode == 0 and CANARY not in result.stdout
+    names = {name for service in services().values() for name in service["environment"]}
+    assert "WANDB_API_KEY_FILE" in names and "WANDB_API_KEY" not in names
+
+
+DOCKER_STAND_IN = """#!/usr/bin/env bash
+echo "$*" >> "$LOG"
+env >> "$LOG.environment"
+case "$*" in
+    *" plan "*) echo "4 2" ;;
+    *"head.py key") cat > "$LOG.key" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("key", [CANARY, ""])
+def test_up_hands_the_key_over_by_a_pipe_before_anything_starts(key: str, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    stand_in = tmp_path / "bin" / "docker"
+    stand_in.write_text(DOCKER_STAND_IN)
+    stand_in.chmod(0o755)
+    (tmp_path / "docker").mkdir()
+    up = shutil.copy(DOCKER / "up.sh", tmp_path / "docker")
+    environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "LOG": str(tmp_path / "log")}
+    result = subprocess.run(
+        [up, "--detach", "memory_rtrl", "--wandb.mode", "online"],
+        env=environment | ({"WANDB_API_KEY": key} if key else {}),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    calls = (tmp_path / "log").read_text().splitlines()
+    told = [number for number, call in enumerate(calls) if call.endswith("head.py key")]
+    (started,) = (number for number, call in enumerate(calls) if " up " in call)
+    assert len(told) == bool(key) and all(number < started for number in told)
+    if key:
+        assert (tmp_path / "log.key").read_text() == f"{key}\n"
+    files = (path.read_text() for path in (tmp_path / "docker").iterdir())
+    assert not any(CANARY in text for text in (*files, *calls, result.stdout, result.stderr))
 
 
 @pytest.mark.parametrize("name", ["head", "actor"])

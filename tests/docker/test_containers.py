@@ -26,6 +26,7 @@ from tests.integration import cli
 ROOT = Path(__file__).resolve().parents[2]
 PRESET = "atari_breakout_rtrl_cpu"
 RUN_DIR = f"/runs/{PRESET}"
+KEY = "fedcba9876543210" * 5
 FIELDS = ["--wandb.mode", "offline", "--time-limit-s", "3600", "--total-steps", "50000000"]
 
 pytestmark = [
@@ -55,6 +56,7 @@ class Composition:
             "VOLUMES": self.project,
             "DASHBOARD_PORT": str(self.port),
             "EXTRAS": os.environ.get("EXTRAS", "ray,atari,wandb"),
+            "WANDB_API_KEY": KEY,
         }
         plugin = subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0
         self._compose = ["docker", "compose"] if plugin else ["docker-compose"]
@@ -166,16 +168,18 @@ def test_nothing_but_loopback_is_published(composition: Composition) -> None:
     assert published == [{"HostIp": "127.0.0.1", "HostPort": str(composition.port)}]
 
 
-def test_the_token_is_nowhere_to_be_seen(composition: Composition) -> None:
+def test_token_and_key_are_nowhere_to_be_seen(composition: Composition) -> None:
     token = composition.token()
-    assert len(token) == 64
-    assert composition.head("stat", "-c", "%a", "/token/ray").strip() == "600"
+    assert len(token) == 64 and composition.head("cat", "/secrets/wandb") == KEY
+    for file in ("/token/ray", "/secrets/wandb"):
+        assert composition.head("stat", "-c", "%a", file).strip() == "600"
     seen = composition.run("docker", "inspect", *composition.containers())
     seen += composition.run("docker", "history", "--no-trunc", "evertrace")
     seen += composition.compose("logs") + composition.compose("config")
-    assert token not in seen
+    assert token not in seen and KEY not in seen
     for path in composition.docker.iterdir():
-        assert path.is_dir() or token.encode() not in path.read_bytes(), path
+        for secret in (token, KEY):
+            assert path.is_dir() or secret.encode() not in path.read_bytes(), path
 
 
 def test_the_dashboard_asks_for_the_token(composition: Composition) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import os
 import socket
 import stat
 import subprocess
@@ -15,6 +17,7 @@ import pytest
 from command_line import asked_to_train
 from configs.machine import available_cores
 from configs.presets import preset
+from configs.schema import ConfigError
 from learner.records import checkpoint
 from learner.records.run_dir import RunDirError
 
@@ -76,6 +79,33 @@ def test_the_token_is_its_owners_alone_and_made_once(tmp_path: Path) -> None:
     assert path.read_text() == token
     head.make_token(tmp_path / "other")
     assert (tmp_path / "other").read_text() != token
+
+
+def test_the_key_is_its_owners_alone_and_the_learners(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "wandb"
+    monkeypatch.setenv("WANDB_API_KEY_FILE", str(path))
+    monkeypatch.setenv("WANDB_API_KEY", "")
+    monkeypatch.delenv("WANDB_API_KEY")  # and afterwards what it was
+    head.read_key(path)
+    assert "WANDB_API_KEY" not in os.environ, "none was given"
+    for key in ("a" * 40, "b" * 40):  # a new one takes its place
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{key}\n"))
+        assert head.main(["key"]) == 0
+        assert path.read_text() == key and stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+    head.read_key(path)
+    assert os.environ["WANDB_API_KEY"] == "b" * 40
+
+
+@pytest.mark.parametrize("given", ["", " \n", "two words\n"])
+def test_what_is_no_key_is_refused(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY_FILE", str(tmp_path / "wandb"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+    with pytest.raises(ConfigError, match="one word, and nothing else"):
+        head.main(["key"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def plan(*arguments: str) -> subprocess.CompletedProcess[str]:
