@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from actors.weights import Place, WeightSnapshot, WeightSource
+from learner.board import Board
 from learner.to_host import ToHost
 
 PUBLISH_TIMEOUT_S = 10.0
@@ -104,24 +105,6 @@ class LocalPublisher:
         self._newest = None
 
 
-class _Board:
-    """Runs as a Ray actor: holds a reference to the newest snapshot, which lives in the object store,
-    so that a node fetches each version once however many actors it has.
-
-    Ray starts it anew if its process dies: empty, until the next publication.
-    """
-
-    def __init__(self) -> None:
-        self._version = -1
-        self._reference: list[Any] = []
-
-    def post(self, version: int, reference: list[Any]) -> None:
-        self._version, self._reference = version, reference
-
-    def newest(self, newer_than: int) -> list[Any]:
-        return self._reference if self._version > newer_than else []
-
-
 class RayWeightSource:
     """Picklable; handed to the workers. A worker's own carries the newest weights of the moment at which it
     was asked for, so that it can begin also where the board has just lost its own."""
@@ -159,7 +142,7 @@ class RayPublisher:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # Retried: what is asked of it while it starts anew is answered afterwards.
         lasting = {"max_restarts": -1, "max_task_retries": -1}
-        board: Any = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here, **lasting)
+        board: Any = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here, **lasting)
         self._board = board.remote()
         self._ray.get(self._board.newest.remote(0))  # up: no publication counts its start
         self.errors = self.skipped = 0

@@ -74,6 +74,8 @@ def set_environment() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    # Workers that Ray starts ahead of need are of another environment than a run's, and would never be used.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     # Ray makes its workers nice; here they are half of the work, and a busy machine would starve them.
     os.environ.setdefault("RAY_worker_niceness", "0")
 

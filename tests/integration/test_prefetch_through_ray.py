@@ -108,7 +108,7 @@ def _run(config: Config, folder: Path, then: Any) -> tuple[_Looking, Rows, Any, 
 
 def _board() -> psutil.Process:
     children = psutil.Process().children(recursive=True)
-    (found,) = (process for process in children if process.name().startswith("ray::_Board"))
+    (found,) = (process for process in children if process.name().startswith("ray::Board"))
     return found
 
 

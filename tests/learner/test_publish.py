@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -48,3 +51,10 @@ def test_tensors_of_a_dtype_travel_as_one_and_are_read_by_name() -> None:
             array = snapshot.arrays[name]
             np.testing.assert_array_equal(array, tensor.numpy(), strict=True)
             assert np.shares_memory(array, snapshot.flat[str(array.dtype)])
+
+
+def test_the_board_of_weights_starts_without_torch() -> None:
+    """Which takes seconds, and 200 MB, of every run through Ray."""
+    program = "import sys, learner.board; print('torch' in sys.modules)"
+    root = Path(__file__).resolve().parents[2]
+    assert subprocess.check_output([sys.executable, "-c", program], cwd=root, text=True) == "False\n"

@@ -39,7 +39,7 @@ def cluster() -> Iterator[None]:
 
 def _board() -> psutil.Process:
     processes = psutil.Process().children(recursive=True)
-    (found,) = (process for process in processes if process.name().startswith("ray::_Board"))
+    (found,) = (process for process in processes if process.name().startswith("ray::Board"))
     return found
 
 
