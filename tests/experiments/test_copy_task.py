@@ -137,24 +137,25 @@ def test_rtrl_recalls_what_tbptt_cannot() -> None:
     assert recalled("tbptt", 4, 1, 300) < 0.5
 
 
-def recalled_after_fifty_steps(credit: Credit) -> float:
-    """Share of sequences with all four bits recalled, from units that were told nothing of the task."""
+def recalled_after_twenty_steps(credit: Credit) -> float:
+    """Share of sequences with both bits recalled, from units that were told nothing of the task."""
     torch.manual_seed(1)
-    model = CopyModel(hidden_size=128)
-    start_with_spread_memory(model.core, 50)
+    model = CopyModel(hidden_size=64)
+    start_with_spread_memory(model.core, 20)
 
     def draw(batch: int, generator: torch.Generator) -> CopyBatch:
-        return delayed(batch, 4, 50, generator)
+        return delayed(batch, 2, 20, generator)
 
-    learn(model, draw, credit=credit, span=10, batches=1500, learning_rate=0.02)
+    learn(model, draw, credit=credit, span=10, batches=600, learning_rate=0.02)
     return accuracy(model, held_out(draw))[0]
 
 
 @pytest.mark.slow
-def test_rtrl_recalls_across_fifty_steps_what_tbptt_cannot() -> None:
-    """Chunks of ten steps: no path within one leads from a recalled bit to where it was read."""
-    assert recalled_after_fifty_steps("rtrl") == 1.0
-    assert recalled_after_fifty_steps("tbptt") < 0.25
+def test_rtrl_recalls_across_twenty_steps_what_tbptt_cannot() -> None:
+    """Chunks of ten steps: no path within one leads from a recalled bit to where it was read. What units that
+    were never taught happen to hold is one bit: with the other by chance, half of the sequences are right."""
+    assert recalled_after_twenty_steps("rtrl") == 1.0
+    assert recalled_after_twenty_steps("tbptt") < 0.6
 
 
 def state_after(bits: torch.Tensor, model: CopyModel, blanks: int = 0) -> torch.Tensor:
@@ -199,18 +200,19 @@ def test_timers_keep_memory_through_the_recall_and_clocks_tell_its_step() -> Non
 
 
 @pytest.mark.slow
-def test_rtrl_recalls_sixteen_bits_from_timers() -> None:
+def test_rtrl_recalls_twelve_bits_from_timers() -> None:
+    """More than the ten or so that sums weighted by powers of one factor can tell apart, whatever N is."""
     torch.manual_seed(1)
-    model = CopyModel(hidden_size=256)
-    start_as_timers(model.core, 16)
+    model = CopyModel(hidden_size=192)
+    start_as_timers(model.core, 12)
     learn(
         model,
-        copies(16, 16),
+        copies(12, 12),
         credit="rtrl",
         span=4,
-        batches=700,
+        batches=500,
         learning_rate=0.01,
         recurrent_scale=0.1,
         grad_norm_clipping=math.inf,
     )
-    assert accuracy(model, held_out(copies(16, 16))) == (1.0, 1.0)
+    assert accuracy(model, held_out(copies(12, 12))) == (1.0, 1.0)

@@ -52,7 +52,7 @@ def error(value: Tensor, truth: Tensor) -> float:
 @pytest.mark.parametrize("credit", ["tbptt", "gathered", "banked"])
 @pytest.mark.parametrize(
     ("T", "B", "N", "D"),
-    [(1, 3, 500, 257), (63, 2, 65, 257), (100, 2, 20, 3), (7, 9, 130, 33), (2, 1, 500, 1)],
+    [(1, 3, 130, 65), (33, 2, 65, 65), (100, 1, 20, 3), (7, 9, 70, 33), (2, 1, 500, 1)],
 )
 def test_is_at_most_twice_as_far_from_float64_as_the_reference(make_problem, poison, T, B, N, D, credit):
     problem = make_problem(T, B, N, D, seed=T, reset_probability=0.05)
@@ -93,7 +93,7 @@ def test_each_gate_is_precise_where_it_is_small_and_where_it_saturates():
 
 @pytest.mark.parametrize("credit", ["gathered", "banked"])
 def test_the_same_call_gives_the_same_bits(make_problem, credit):
-    problem = make_problem(9, 11, 40, 17, seed=2).to(torch.float32, DEVICE)
+    problem = make_problem(5, 9, 20, 9, seed=2).to(torch.float32, DEVICE)
     first, second = (solve(problem, "triton", credit) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
