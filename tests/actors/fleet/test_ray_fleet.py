@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 import torch
 
@@ -44,18 +45,27 @@ def cluster(fault_file: Path) -> Iterator[None]:
         yield
 
 
-def test_live_workers_are_seen(cluster: None) -> None:
-    with running(small()) as fleet:
-        take(fleet, 4)
-        up = sorted(fleet.worker_pids())  # waits for both
-        assert sorted(live_workers()) == up
+def _plan(fault_file: Path, fault: str) -> None:
+    """Whole, also for envs that look just now."""
+    written = fault_file.with_name("written")
+    written.write_text(fault)
+    written.rename(fault_file)
 
 
-def test_rollouts_of_each_actor_come_whole_and_in_order(cluster: None) -> None:
-    with running(small()) as fleet:
+def test_rollouts_of_each_actor_come_whole_and_in_order_and_a_fast_one_waits(cluster: None) -> None:
+    with running(small(rollouts_in_flight=2)) as fleet:
         rollouts = take(fleet, 4)
         while sum(r.actor_id == 1 for r in rollouts) < 3 or sum(r.actor_id == 0 for r in rollouts) < 3:
             rollouts += take(fleet, 1)
+        assert sorted(live_workers()) == sorted(fleet.worker_pids()), "or what looks for leftovers is blind"
+        names = [process.name() for process in psutil.Process().children(recursive=True)]
+        assert not any(name.startswith("ray::IDLE") for name in names), "started ahead, for nobody"
+        for _ in range(3):
+            rollout = None
+            while rollout is None:
+                rollout = fleet.next_rollout(timeout_s=5.0, skip={0})
+            assert rollout.actor_id == 1
+            rollouts.append(rollout)
     found = lives(rollouts)
     assert {actor for actor, _ in found} == {0, 1} and len(found) == 2
     assert all(numbers == list(range(len(numbers))) for numbers in found.values())
@@ -89,25 +99,21 @@ def test_a_killed_worker_comes_back_as_a_new_incarnation(
     assert newborn.reset[0].all() and not newborn.initial_state[0].any()
 
 
-@pytest.mark.parametrize("kind", ["step", "reset", "nan", "shape", "exit", "abort"])
+@pytest.mark.parametrize("kinds", [("step", "nan", "exit"), ("reset", "shape", "abort")], ids=" ".join)
 def test_a_worker_whose_env_fails_is_replaced_and_the_broken_rollout_is_lost(
-    cluster: None, fault_file: Path, kind: str
+    cluster: None, fault_file: Path, kinds: tuple[str, ...]
 ) -> None:
-    fault_file.write_text(f"{kind} {0 if kind == 'reset' else 33} 1")
+    fault_file.unlink(missing_ok=True)
+    rollouts: list[Rollout] = []
     with running(small(FAULTY)) as fleet:
-        rollouts = take_until(fleet, lambda: fleet.counters.actor_restarts == 1) + take(fleet, 10)
-        assert fleet.counters.env_errors == (0 if kind == "abort" else 1)
+        for restarts, kind in enumerate(kinds, start=1):
+            _plan(fault_file, f"{kind} {0 if kind == 'reset' else 33} 1")
+            rollouts += take_until(fleet, lambda count=restarts: fleet.counters.actor_restarts == count)
+            rollouts += take(fleet, 10)
+            assert fleet.counters.env_errors == restarts - (kind == "abort"), kind
     for rollout in rollouts:
         rollout.validate()
     assert all(numbers == list(range(len(numbers))) for numbers in lives(rollouts).values())
-
-
-def test_an_env_that_always_fails_stops_the_run_with_its_own_error(cluster: None, fault_file: Path) -> None:
-    fault_file.write_text("step 0 1000")
-    with running(small(FAULTY, max_consecutive_failures=2)) as fleet:
-        with pytest.raises(FleetError, match="every actor failed 2 times in a row") as error:
-            take(fleet, 1)
-        assert "the emulator broke in step" in str(error.value)
 
 
 def test_one_actor_that_always_fails_ends_nothing(
@@ -201,14 +207,3 @@ def test_weights_reach_the_workers_by_version(cluster: None) -> None:
         publisher.close()
     assert all(r.policy_version_min == r.policy_version_max == 17 for r in late)
     assert all((r.action == 2).all() for r in late), "the new weights always take the last action"
-
-
-def test_a_fast_actor_waits_for_a_slow_one(cluster: None) -> None:
-    with running(small(rollouts_in_flight=2)) as fleet:
-        first = take(fleet, 1)[0].actor_id
-        other = 1 - first
-        for _ in range(3):
-            rollout = None
-            while rollout is None:
-                rollout = fleet.next_rollout(timeout_s=5.0, skip={first})
-            assert rollout.actor_id == other
