@@ -8,7 +8,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
@@ -164,13 +163,13 @@ def flat(env):
 """
 
 
-@pytest.mark.ray
-def test_an_env_of_ones_own_with_several_choices_trains_through_ray(tmp_path: Path, launch: Launch) -> None:
+def test_an_env_of_ones_own_with_several_choices_trains(tmp_path: Path, launch: Launch) -> None:
+    """Inline; that Ray's workers find what is on PYTHONPATH is shown by DeepMind Lab's stand-in."""
     (tmp_path / "users_choices.py").write_text(USERS)
     run = str(tmp_path / "run")
     options = ["--env.id", "users_choices:Choices-v0", "--env.kwargs", '{"size": 9}', "--env.num-envs", "4"]
     options += ["--env.wrappers", "users_choices:flat", "--num-actors", "1", "--batch-size", "4"]
-    options += ["--runtime", "ray", "--ray.object-store-mib", "100", "--total-steps", "400"]
+    options += ["--runtime", "inline", "--total-steps", "400"]
     options += ["--wandb.mode", "disabled", "--run-dir", run, "--policy.previous-action"]
     process = launch.start("train", "gym_rtrl", *options, PYTHONPATH=str(tmp_path))
     code, output = ended(process)

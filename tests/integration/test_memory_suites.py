@@ -8,7 +8,7 @@ import pytest
 
 import launch as launch_module
 from learner.records.checkpoint import load_latest
-from tests.integration.cli import Launch, read_metrics
+from tests.integration.cli import read_metrics
 
 SMALL = (
     *("--num-actors", "2", "--env.num-envs", "2", "--batch-size", "4", "--unroll-length", "32"),
@@ -25,23 +25,17 @@ def _check(run_dir: Path) -> None:
 
 @pytest.mark.parametrize(
     "preset",
-    ["popgym_repeat_first_rtrl", "minigrid_memory_s7_rtrl", "mujoco_inverted_pendulum_p_rtrl"],
+    [
+        *("popgym_repeat_first_rtrl", "minigrid_memory_s7_rtrl", "mujoco_inverted_pendulum_p_rtrl"),
+        "vizdoom_my_way_home_rtrl",
+    ],
 )
 def test_rtrl_trains(preset: str, tmp_path: Path) -> None:
-    """Inline: to Ray, these are Gymnasium environments like any other."""
+    """Inline: to Ray, these are Gymnasium environments like any other, and an engine's process one like
+    DeepMind Lab's (test_dmlab_runs.py)."""
     pytest.importorskip(preset.partition("_")[0])
     run_dir = tmp_path / "run"
     assert (
         launch_module.main(["train", preset, "--run-dir", str(run_dir), "--runtime", "inline", *SMALL]) == 0
     )
-    _check(run_dir)
-
-
-@pytest.mark.ray
-@pytest.mark.usefixtures("nothing_left")
-def test_rtrl_trains_through_ray_on_engines_of_their_own(launch: Launch, tmp_path: Path) -> None:
-    pytest.importorskip("vizdoom")
-    run_dir, ray = tmp_path / "run", ("--runtime", "ray", "--ray.object-store-mib", "100")
-    code, output = launch("train", "vizdoom_my_way_home_rtrl", "--run-dir", str(run_dir), *ray, *SMALL)
-    assert code == 0 and "total_steps = 200 reached" in output, output
     _check(run_dir)
