@@ -4,7 +4,8 @@
 PYTHON ?= python3.11 python3.12 python3
 EXTRAS := ray,atari,procgen,popgym,minigrid,mujoco,vizdoom,wandb,plot,test
 ARGS ?=
-# Processes that run the tests; what starts a Ray of its own runs in one of them.
+# Processes that run the tests; what starts a Ray of its own runs in one of them. Each of them has one thread: the
+# tests' tensors are small, and threads that wait for each other on busy cores take several times the CPU.
 JOBS ?= 2
 
 VENV := .venv
@@ -44,7 +45,7 @@ demo: $(STAMP)
 	$(BIN)/python launch.py experiment tmaze --seeds 0 1 2 --out runs/demo $(ARGS)
 
 test: $(STAMP) $(MIRROR)/.installed
-	$(BIN)/python -m pytest -q -n $(JOBS) --durations=15 -rfEs $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --durations=15 -rfEs $(ARGS)
 
 mutants: $(STAMP)
 	$(BIN)/python -m tests.mutants.run $(ARGS)

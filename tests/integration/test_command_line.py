@@ -148,6 +148,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
 def test_torch_takes_no_more_threads_than_a_quota_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     monkeypatch.setattr(launch_module, "available_cores", lambda: 1)
+    torch.set_num_threads(2)
     try:
         run("train")
         assert torch.get_num_threads() == 1
