@@ -20,6 +20,8 @@ BIN = Path(sys.executable).parent
 # A killed node is noticed after about 10 s; one that a busy machine holds up has 40 s to answer.
 HEALTH = {"initial_delay_ms": 1000, "period_ms": 1000, "timeout_ms": 10_000, "failure_threshold": 4}
 
+TOO_SLOW = ("timed out during startup", "Deadline Exceeded")
+"""What Ray says of a node that did not start within its 30 s."""
 STARTS = 3
 """Tries to start a node: on a busy machine Ray gives up after 30 s, which no setting changes."""
 
@@ -113,7 +115,7 @@ class RayNodes:
             wait_until(
                 lambda node=node: "Ray runtime started" in node.output or node.process.poll() is not None
             )
-            if "timed out during startup" not in node.output:
+            if not any(words in node.output for words in TOO_SLOW):
                 break
         assert node.process.poll() is None, node.output
         return node

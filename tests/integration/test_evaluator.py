@@ -156,10 +156,10 @@ def test_through_ray_a_failed_evaluation_is_followed_by_one_that_succeeds(
 ) -> None:
     """The only fault is an `abort` in the evaluator: its slots take more steps than a training slot does."""
     fault, run = tmp_path / "fault", tmp_path / "run"
-    fault.write_text("abort 300 1")
+    fault.write_text("abort 160 1")
     monkeypatch.setenv(FAULT_VARIABLE, str(fault))
     arguments = ["train", "memory_rtrl", *FAULTY, *QUIET, "--total-steps", "1600", "--run-dir", str(run)]
-    evaluation = ["--eval.interval-steps", "400", "--eval.episodes", "1000"]
+    evaluation = ["--eval.interval-steps", "400", "--eval.episodes", "400"]
     code, output = launch(*arguments, "--runtime", "ray", "--ray.object-store-mib", "100", *evaluation)
     assert code == 0, output
     assert "the evaluation at step 400 failed" in output
@@ -167,7 +167,7 @@ def test_through_ray_a_failed_evaluation_is_followed_by_one_that_succeeds(
     assert max(row.get("faults/actor_restarts", 0) for row in rows) == 0
     assert max(row.get("faults/eval_errors", 0) for row in rows) == 1
     last = [row for row in rows if "eval/episodes" in row][-1]
-    assert (last["eval/global_step"], last["eval/episodes"]) == (1600, 1000)
+    assert (last["eval/global_step"], last["eval/episodes"]) == (1600, 400)
 
 
 def test_eval_of_the_config_is_checked() -> None:
