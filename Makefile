@@ -2,7 +2,7 @@
 # PYTHON=... chooses the interpreter of a new .venv; ARGS=... goes to `make train`, `demo`, `mutants` and `bench` as it stands.
 
 PYTHON ?= python3.11 python3.12 python3
-EXTRAS := ray,atari,procgen,popgym,minigrid,mujoco,vizdoom,wandb,plot,test
+EXTRAS := ray,tune,atari,procgen,popgym,minigrid,mujoco,vizdoom,wandb,plot,test
 ARGS ?=
 # Processes that run the tests; what starts a Ray of its own runs in one of them. Each of them has one thread: the
 # tests' tensors are small, and threads that wait for each other on busy cores take several times the CPU.

@@ -6,6 +6,7 @@
     launch.py eval RUN_DIR [--episodes N] [--greedy] [--checkpoint C] [--json FILE] [--env.field value ...]
     launch.py enjoy RUN_DIR [--out FILE] [--episodes N] [--checkpoint C] [--env.field value ...]   a video
     launch.py experiment NAME [--seeds S ...]         all arms of a comparison, to a table and a figure
+    launch.py sweep SPACE.yaml [--out DIR]            many trials on a cluster: ASHA, PBT, Optuna (Ray Tune)
     launch.py bench [VERB] [PRESET] [--json FILE] [...]   the bottleneck here; six verbs: --help
     launch.py plot RUN_DIR ... [--out DIR] [--metric NAME] [--by FIELD ...]   curves, throughput, lag, traces
     launch.py scale RUN_DIR --num-actors N            changes a run that trains; `auto` follows the cluster
@@ -244,11 +245,12 @@ VERBS = {
     "bench": later("benchmarks.bench"),
     "plot": later("experiments.curves.curves"),
     "scale": later("learner.records.scale"),
+    "sweep": later("sweeps.sweep"),
     "dashboard": later("learner.records.dashboard"),
     "doctor": doctor,
 }
 
-LASTING = ("train", "experiment")
+LASTING = ("train", "experiment", "sweep")
 """Verbs that run for days, and go on where nothing can be printed any more."""
 
 

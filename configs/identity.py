@@ -34,6 +34,17 @@ MAY_CHANGE = frozenset(
 )
 """Fields and branches that say where, how long and under whose eyes a run runs. All others say what it is."""
 
+MAY_BE_TUNED = frozenset(
+    {
+        *("learning_rate", "encoder_lr_scale", "alpha", "epsilon", "grad_norm_clipping"),
+        *("discounting", "lambda_", "baseline_cost", "entropy_cost", "reward_scale"),
+        *("clip_rho_threshold", "clip_c_threshold", "clip_pg_rho_threshold", "max_policy_lag"),
+        *("ppo.clip", "ppo.value_clip"),
+    }
+)
+"""Numbers that every update reads anew, and that nothing in a checkpoint is made by: a run that goes on with
+others is another run, on purpose (`train --resume`, a population that tunes itself), and loses no stream."""
+
 
 def may_change(name: str) -> bool:
     """Whether a run that goes on with another value of this field is still the same run."""

@@ -153,10 +153,14 @@ class CheckpointConfig:
     """When learner state is written to `RUN_DIR/checkpoints`."""
 
     interval_s: float = 600.0
+    interval_steps: int = 0
+    """And no sooner than this many agent steps after the last. With a tiny interval_s this alone decides."""
     keep_last: int = 3
 
     def __post_init__(self) -> None:
         require(self.interval_s > 0, "checkpoint.interval_s", self.interval_s, "must be positive")
+        steps = self.interval_steps
+        require(steps >= 0, "checkpoint.interval_steps", steps, "cannot be negative")
         require(self.keep_last >= 1, "checkpoint.keep_last", self.keep_last, "keep at least 1")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from configs.error import ConfigError
@@ -18,6 +18,19 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(value, f"{name}.")
         else:
             yield name, value
+
+
+def words_of(settings: Mapping[str, Any]) -> list[str]:
+    """The words of a command line that sets these fields, by dotted name."""
+    words: list[str] = []
+    for name, value in settings.items():
+        branch, dot, last = name.rpartition(".")
+        branch, last = branch.replace("_", "-"), last.strip("_").replace("_", "-") + "_" * last.endswith("_")
+        if isinstance(value, bool):
+            words.append(f"--{branch}{dot}{'' if value else 'no-'}{last}")
+        else:
+            words += [f"--{branch}{dot}{last}", str(value)]
+    return words
 
 
 def build(cls: type[Any], data: object, path: str) -> Any:

@@ -146,7 +146,8 @@ class TrainLoop:
         last_log = last_save = time.monotonic()
         if self.config.time_limit_s is not None:
             self._stop.deadline = last_log + self.config.time_limit_s
-        logged_step = self.learner.global_step
+        logged_step = saved_step = self.learner.global_step
+        saving = self.config.checkpoint
         while (reason := self._finished()) is None:
             if not self._update():
                 continue
@@ -158,9 +159,10 @@ class TrainLoop:
             if now - last_log >= self.config.log_interval_s and steps >= self.config.log_interval_steps:
                 self._log(steps, now - last_log)
                 last_log, logged_step = now, self.learner.global_step
-            if now - last_save >= self.config.checkpoint.interval_s:
+            steps = self.learner.global_step - saved_step
+            if now - last_save >= saving.interval_s and steps >= saving.interval_steps:
                 self._save_or_count()
-                last_save = now
+                last_save, saved_step = now, self.learner.global_step
         self._read(0)
         self._state.save()  # before all that may take long or fail
         self._feed.close()

@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("actors", "configs", "envs", "kernels", "learner")
-EVIDENCE = ("benchmarks", "experiments")
+EVIDENCE = ("benchmarks", "experiments", "sweeps")
 
 ENV_PACKAGES = (
     *("ale_py", "deepmind_lab", "envpool", "gym", "gym3", "gymnasium"),
@@ -59,6 +59,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(ENV_PACKAGES, ("envs/suites/*.py", "envs/suites/*/*.py")),
     "benchmarks": ("launch.py",),
     "experiments": ("launch.py",),
+    "sweeps": ("launch.py",),
     "command_line": ("command_line.py", "launch.py", "play.py"),
     "launch": ("launch.py",),
     "play": ("launch.py", "play.py"),
@@ -315,6 +316,8 @@ def test_import_contracts_hold() -> None:
         ("actors/policy/policy.py", "import learner.objectives.vtrace\n", False),
         ("envs/make.py", "import kernels.op\n", False),
         ("learner/learner.py", "import experiments\n", False),
+        ("experiments/plots.py", "import sweeps\n", False),
+        ("sweeps/report.py", "import experiments.plots\n", True),
         ("kernels/op.py", "import configs\n", False),
         ("configs/schema.py", "import envs.make\n", False),
         ("learner/objectives/vtrace.py", "from actors import fleet\n", False),

@@ -40,7 +40,7 @@ ALWAYS = {
     *("log_interval_s", "log_interval_steps"),
     *("policy.encoder", "policy.core", "policy.previous_action"),
     *("policy.previous_reward", "policy.load"),
-    *("checkpoint.interval_s", "checkpoint.keep_last"),
+    *("checkpoint.interval_s", "checkpoint.interval_steps", "checkpoint.keep_last"),
     "wandb.mode",
 }
 """And `eval.*`, the protocol of `launch.py eval` too; `env.*` is each suite's. What an environment's actions

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from configs.identity import MAY_BE_TUNED
 from configs.ppo import PpoConfig
 from configs.schema import Config
 from learner.records import checkpoint
@@ -221,6 +222,21 @@ def test_streams_of_other_settings_begin_anew_and_that_is_told(
     assert f"new episodes begin, with traces of zero: {name} changed" in said
     resumed.run(until=2 * N)
     assert checkpoint.load_latest(tmp_path).step == 2 * N * other.steps_per_update
+
+
+@pytest.mark.parametrize("name", sorted(MAY_BE_TUNED))
+def test_what_a_population_changes_costs_no_stream(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = WITH.get(name, {})
+    config = _with(tiny(), **base)
+    Run(config, tmp_path).run(until=N)
+    other = _with(tiny(), **base, **{name: CHANGES[name][0]})
+    assert other != config
+    resumed = Run(other, tmp_path, resume=True)
+    assert "every stream goes on where it was" in capsys.readouterr().out
+    resumed.run(until=2 * N)
+    assert resumed.learner.updates == 2 * N
 
 
 def test_streams_of_the_version_before_begin_anew_and_that_is_told(

@@ -15,7 +15,7 @@ from torch import nn
 from actors.fleet.fleet import FleetError
 from actors.rollout import Rollout
 from configs.ppo import PpoConfig
-from configs.schema import ConfigError
+from configs.schema import CheckpointConfig, ConfigError
 from learner.learner import LearnerError
 from learner.memory import OutOfMemory, naming_sizes
 from learner.prefetch import InTurn
@@ -117,6 +117,12 @@ def test_a_full_disk_that_recovers_is_told_of_and_costs_nothing(
     assert errors[0] == 0 and errors[-1] == 2
     assert "checkpoint not written, next try in" in capsys.readouterr().out
     assert checkpoint.load_latest(folder).step == 6 * STEPS == run.learner.global_step
+
+
+def test_checkpoints_are_written_so_many_steps_apart(tmp_path: Path) -> None:
+    every = CheckpointConfig(interval_s=1e-9, interval_steps=2 * STEPS, keep_last=100)
+    Run(tiny(checkpoint=every), tmp_path).run(until=5)
+    assert sorted(checkpoint.steps(tmp_path)) == [updates * STEPS for updates in (0, 2, 4, 5)]
 
 
 def test_a_disk_that_is_full_at_the_end_fails_the_run(tmp_path: Path) -> None:
