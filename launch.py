@@ -10,12 +10,13 @@
     launch.py bench [VERB] [PRESET] [--json FILE] [...]   the bottleneck here; six verbs: --help
     launch.py plot RUN_DIR ... [--out DIR] [--metric NAME] [--by FIELD ...]   curves, throughput, lag, traces
     launch.py scale RUN_DIR --num-actors N            changes a run that trains; `auto` follows the cluster
+    launch.py status RUN_DIR [--watch]                where a run stands
     launch.py dashboard [--entity E] [--project P] [--url URL] [--dry-run]   a W&B workspace of every metric
     launch.py doctor [--json FILE]                    what is installed, which suites can run
 
 The data of a training run:
 
-    actors/  one RolloutWorker an actor              learner/  this process
+    actors/  one RolloutWorker an actor              learner/  this process, or a rank in Ray (training/)
     +-------------------------------+                +---------------------------------------+
     | envs -> x_t, r_t, done_t      |    Rollout     | Batcher -> Batch -> Learner.update    |
     |   ^                           | -------------> |   TraceBank: a row of traces a stream |
@@ -46,10 +47,9 @@ import torch
 
 from actors.collect import check_device
 from actors.fleet.cluster import check_lasting, ray_session
-from actors.fleet.fleet import FleetError, make_fleet
+from actors.fleet.fleet import FleetError
 from actors.output import lasting_output
 from actors.play.evaluate import check_evaluation
-from actors.play.evaluator import make_evaluator
 from actors.play.video import VideoError
 from actors.policy import Policy
 from actors.policy.precision import check_compute, told
@@ -57,57 +57,48 @@ from command_line import Start, asked_to_train
 from configs.layout import described, laid_out, laid_out_in_cluster, machine_named
 from configs.machine import available_cores, available_memory
 from configs.paths import new_file_argument
-from configs.schema import ConfigError
+from configs.schema import Config, ConfigError
 from envs.doctor import diagnose, report
 from envs.make import check_env, env_spec
 from envs.spec import EnvError, EnvFaultError
 from learner.budget import gpu_memory, within_memory
-from learner.learner import Learner, LearnerError, resolve_device, seed_everything
-from learner.loop import StopFlag, TrainLoop
+from learner.learner import LearnerError, resolve_device
+from learner.loop import StopFlag
 from learner.memory import OutOfMemory
-from learner.publish import PublishError, make_publisher
+from learner.publish import PublishError
 from learner.records.checkpoint import CheckpointError
 from learner.records.metrics_file import SinkError
-from learner.records.pretrained import take_weights
-from learner.records.progress import ProgressView
-from learner.records.run_dir import RunDir, RunDirError, code_version
-from learner.records.sinks import MultiSink, open_sinks
-from learner.records.state import taking_up
+from learner.records.run_dir import RunDir, RunDirError
 from learner.records.wandb_variables import mode as wandb_mode
 from learner.records.wandb_variables import named
+from training.learning import Ending, LearnerFailedError, Learning
+from training.records import Records
 
 BAD_INPUT = (ConfigError, EnvError, RunDirError)
-FAILURES = (
-    EnvFaultError,
-    FleetError,
-    PublishError,
-    LearnerError,
-    OutOfMemory,
-    CheckpointError,
-    SinkError,
-    VideoError,
-)
+FINAL = (*BAD_INPUT, EnvFaultError, FleetError, LearnerError, CheckpointError, SinkError, VideoError)
+"""Starting anew would not mend them."""
+FAILURES = (*FINAL, PublishError, OutOfMemory, LearnerFailedError)
 
 
 def train(arguments: list[str]) -> int:
     start = asked_to_train(arguments)
-    with ExitStack() as signals, ExitStack() as records, ExitStack() as workers:  # the last ends first
-        code = run(start, signals, records, workers)
+    with ExitStack() as signals, ExitStack() as held, ExitStack() as workers:  # the last ends first
+        code = run(start, signals, held, workers)
         if __name__ == "__main__":
             signals.pop_all()  # the process ends next: till then a late signal stays harmless
     return code
 
 
-def run(start: Start, signals: ExitStack, records: ExitStack, workers: ExitStack) -> int:
-    """Builds and runs one training run. Nothing on disk changes until all input was found good: the run
-    directory comes last, after the environments, the cluster and its nodes."""
+def run(start: Start, signals: ExitStack, held: ExitStack, workers: ExitStack) -> int:
+    """Builds and runs one training run. Nothing on disk changes until all input was found good: the records
+    begin last, after the environments, the cluster and its nodes, and a learner that is ready."""
     config = dataclasses.replace(start.config, wandb=named(start.config.wandb, os.environ))
     wandb_mode(config.wandb, os.environ)  # a bad WANDB_MODE is found now
-    run_dir = state = None
+    run_dir = None
     if start.resume:
         assert config.run_dir is not None
         run_dir = RunDir.open(config.run_dir)
-        records.callback(run_dir.release)
+        held.callback(run_dir.release)
     else:
         check_lasting(config.run_dir)
         if config.run_dir is not None:
@@ -118,10 +109,6 @@ def run(start: Start, signals: ExitStack, records: ExitStack, workers: ExitStack
         check_evaluation(config)
     spec = env_spec(config.env)
     device = resolve_device(config.device)
-    if config.learner_threads:
-        torch.set_num_threads(config.learner_threads)
-    seed_everything(config.seed)
-    policy = Policy(spec, config.policy)
     own_ray = not (config.ray.address or os.environ.get("RAY_ADDRESS"))
     cores, memory = available_cores(), available_memory()
     gpus = gpu_memory()
@@ -129,16 +116,10 @@ def run(start: Start, signals: ExitStack, records: ExitStack, workers: ExitStack
     laid = laid_out(config, max(1, cores - (device.type == "cuda")), memory / 2**20, len(gpus))
     if own_ray:
         check_device(laid)
+    policy = Policy(spec, config.policy)
     laid = within_memory(laid, policy, spec, device, memory, own_ray, gpus)
     check_compute(laid.compute, policy, device, laid.acting_device)
     computed = told(laid.compute, device)
-    learner = Learner(policy, laid, device)
-    if run_dir is not None:
-        state = run_dir.load_state()
-        with taking_up(run_dir.path):
-            learner.load_state_dict(state)
-    else:
-        take_weights(learner.policy, config.policy)
 
     chosen_for = "one process" if config.runtime == "inline" else machine_named(cores, len(gpus))
     if config.runtime == "ray":
@@ -150,53 +131,26 @@ def run(start: Start, signals: ExitStack, records: ExitStack, workers: ExitStack
     print(layout, computed, sep="\n", flush=True)
     stop = StopFlag()
     stop_on_signals(signals, stop)  # after Ray, which sets handlers of its own
-    publisher = make_publisher(config.runtime)
-    workers.callback(publisher.close)
-    publisher.publish(learner.policy, learner.updates)
-    fleet = make_fleet(laid, publisher.source, start_step=learner.global_step)
-    workers.callback(fleet.close)
-    evaluator = make_evaluator(laid, publisher.source)
-    if evaluator is not None:
-        workers.callback(evaluator.close)
+    records = Records(config, layout, run_dir, runs, stop.seconds_left)
+    held.callback(records.close)
+    if config.runtime == "inline":
+        ending = train_inline(laid, records, stop, workers)
+    else:
+        from training.gang import Gang  # the inline runtime works without Ray installed
 
-    if run_dir is None:
-        run_dir = RunDir.create(config.run_dir, config.preset, config.seed, runs)
-        records.callback(run_dir.release)
-        records.callback(run_dir.withdraw)
-    config, laid = (dataclasses.replace(one, run_dir=str(run_dir.path)) for one in (config, laid))
-    version = code_version()
-    sinks = open_sinks(
-        config.wandb,
-        run_dir.path,
-        json.loads(config.to_json()) | {"code_version": version, "layout": layout},
-        resume_step=learner.global_step if start.resume else None,
-    )
-    progress = ProgressView(config.total_steps, run_dir.path, config.preset, stop.seconds_left)
-    sink = MultiSink([sinks, progress])
-    exit_code = 1
-    records.callback(lambda: sink.close(exit_code))
-    loop = TrainLoop(
-        laid,
-        learner,
-        fleet,
-        publisher,
-        sink,
-        run_dir.checkpoints_path,
-        frames_per_step=spec.frames_per_step,
-        stop=stop,
-        evaluator=evaluator,
-    )
-    if state is not None:
-        with taking_up(run_dir.path):
-            loop.resume(state)
-    run_dir.save_config(config.to_json())
-    run_dir.record_start(version, learner.global_step, layout)
-    fleet.obey(run_dir.path)
-    reason = loop.run()
-    exit_code = 0
-    progress.close()
-    print(f"{reason}: {learner.global_step:,} steps, {learner.updates:,} updates, saved in {run_dir.path}")
+        ending = Gang(laid, records, stop, FINAL, start.resume).run()
+    records.end_well()
+    assert records.run_dir is not None
+    where = f"{ending.global_step:,} steps, {ending.updates:,} updates, saved in {records.run_dir.path}"
+    print(f"{ending.reason}: {where}")
     return 0
+
+
+def train_inline(laid: Config, records: Records, stop: StopFlag, workers: ExitStack) -> Ending:
+    """Acts and learns in this process."""
+    learning = Learning(laid, None if records.run_dir is None else records.run_dir.path, workers)
+    path = records.begin(learning.learner.global_step)
+    return learning.run(path / "checkpoints", records, stop)
 
 
 def stop_on_signals(stack: ExitStack, stop: StopFlag) -> None:
@@ -247,6 +201,7 @@ VERBS = {
     "scale": later("learner.records.scale"),
     "sweep": later("sweeps.sweep"),
     "dashboard": later("learner.records.dashboard"),
+    "status": later("training.status"),
     "doctor": doctor,
 }
 

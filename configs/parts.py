@@ -152,7 +152,7 @@ class EvalConfig:
 class CheckpointConfig:
     """When learner state is written to `RUN_DIR/checkpoints`."""
 
-    interval_s: float = 600.0
+    interval_s: float = 60.0
     interval_steps: int = 0
     """And no sooner than this many agent steps after the last. With a tiny interval_s this alone decides."""
     keep_last: int = 3
@@ -216,6 +216,11 @@ class RayConfig:
     carried by the others (actors/fleet/elastic.py). On the command line `--num-actors auto`."""
     settle_s: float = 30.0
     """So long a cluster must have had room for another number of actors before the run follows it."""
+    learner_timeout_s: float = 600.0
+    """A learner whose loop does not come round for so long, in one update say or one write to disk, is killed
+    and started anew from the newest checkpoint."""
+    max_learner_failures: int = 3
+    """Failures of the learner, with no checkpoint written in passing between, after which the run ends."""
     max_consecutive_failures: int = 5
     """Failures in a row, without a rollout between, of every single actor, after which the run stops: the
     environment is broken. An actor that keeps failing beside others that work is restarted ever later."""
@@ -228,17 +233,8 @@ class RayConfig:
         require(store == 0 or store >= 80, "ray.object_store_mib", store, "at least 80, or 0, which chooses")
         require(0 <= self.actor_gpus <= 1, "ray.actor_gpus", self.actor_gpus, "0, which chooses, to 1")
         require(self.rollouts_in_flight >= 1, "ray.rollouts_in_flight", self.rollouts_in_flight, "at least 1")
-        for name in (
-            "start_timeout_s",
-            "rollout_timeout_s",
-            "stall_report_s",
-            "settle_s",
-            "max_failures_per_actor_hour",
-        ):
+        timeouts = ("start_timeout_s", "rollout_timeout_s", "stall_report_s", "settle_s", "learner_timeout_s")
+        for name in (*timeouts, "max_failures_per_actor_hour"):
             require(getattr(self, name) > 0, f"ray.{name}", getattr(self, name), "must be positive")
-        require(
-            self.max_consecutive_failures >= 1,
-            "ray.max_consecutive_failures",
-            self.max_consecutive_failures,
-            "at least 1",
-        )
+        for name in ("max_consecutive_failures", "max_learner_failures"):
+            require(getattr(self, name) >= 1, f"ray.{name}", getattr(self, name), "at least 1")

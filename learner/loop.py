@@ -69,7 +69,7 @@ class StopFlag:
     reason: str | None = None
     """Set from a signal handler; the loop ends after the update in hand."""
     deadline: float | None = None
-    """Monotonic time at which time_limit_s is over; set when training begins."""
+    """Monotonic time at which time_limit_s is over; set when training begins, unless it is kept elsewhere."""
 
     def seconds_left(self) -> float | None:
         """Until the time limit; None where there is none."""
@@ -116,6 +116,10 @@ class TrainLoop:
             config, learner, source, self._feed.batcher, publisher, self._metrics, checkpoints
         )
         self._checkpoint_errors = 0
+        self.saves = 0
+        """Checkpoints written in passing: not the first, nor the last, nor one because of an error."""
+        self.came_round = time.monotonic()
+        """When the loop last asked whether it is to end: one that has not for long hangs."""
         self._copying: deque[Stopwatch] = deque()
         """Of the updates that were launched and not read."""
         self.spent = Timesheet()
@@ -144,7 +148,7 @@ class TrainLoop:
         if self.learner.updates == 0:
             self._state.save()  # so that a run that is killed early can be resumed too
         last_log = last_save = time.monotonic()
-        if self.config.time_limit_s is not None:
+        if self.config.time_limit_s is not None and self._stop.deadline is None:
             self._stop.deadline = last_log + self.config.time_limit_s
         logged_step = saved_step = self.learner.global_step
         saving = self.config.checkpoint
@@ -210,6 +214,7 @@ class TrainLoop:
 
     def _must_end(self) -> str | None:
         """Why the run ends at once, with no evaluation any more; None if it does not."""
+        self.came_round = time.monotonic()
         if self._stop.seconds_left() == 0.0:
             return f"time_limit_s = {self.config.time_limit_s:g} reached"
         return self._stop.reason
@@ -265,6 +270,8 @@ class TrainLoop:
         except checkpoint.CheckpointError as error:
             self._checkpoint_errors += 1
             print(f"checkpoint not written, next try in {self.config.checkpoint.interval_s:g} s: {error}")
+        else:
+            self.saves += 1
 
     def _rescue(self) -> None:
         """Before an error ends the run: a checkpoint of the updates done, if there is a sound one to write.

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("actors", "configs", "envs", "kernels", "learner")
+PACKAGES = ("actors", "configs", "envs", "kernels", "learner", "training")
 EVIDENCE = ("benchmarks", "experiments", "sweeps")
 
 ENV_PACKAGES = (
@@ -43,6 +43,8 @@ HOMES: dict[str, tuple[str, ...]] = {
         "actors/play/evaluator.py",
         "actors/fleet/cluster.py",
         "learner/publish.py",
+        "training/gang.py",
+        "training/rank.py",
         "launch.py",
     ),
     "triton": ("kernels/*/triton.py", "kernels/cells/*/triton.py"),
@@ -55,6 +57,8 @@ HOMES: dict[str, tuple[str, ...]] = {
         "actors/play/progress.py",
         "learner/records/sinks.py",
         "learner/records/progress.py",
+        "training/records.py",
+        "training/gang.py",
     ),
     **dict.fromkeys(ENV_PACKAGES, ("envs/suites/*.py", "envs/suites/*/*.py")),
     "benchmarks": ("launch.py",),

@@ -12,7 +12,10 @@ from tests.test_patience import impatience
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LINES = 300
-UNDER = ("actors", "benchmarks", "configs", "docker", "envs", "experiments", "kernels", "learner", "sweeps")
+UNDER = (
+    *("actors", "benchmarks", "configs", "docker", "envs", "experiments", "kernels", "learner", "sweeps"),
+    "training",
+)
 
 
 def long_files(root: Path) -> list[str]:

@@ -70,6 +70,7 @@ LAYOUT: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Faults": {
         "Actors": ("faults/actor_restarts", "faults/env_errors"),
+        "Learner": ("faults/learner_restarts",),
         "Calls lost on the way": ("faults/lost_calls",),
         "Seconds starved": ("faults/starved_s",),
         "Dropped rollouts": ("faults/dropped_rollouts",),

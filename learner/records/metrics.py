@@ -86,6 +86,9 @@ METRICS: dict[str, MetricSpec] = {
         "reward", "last", "running deviation of the discounted return, which rewards are divided by"
     ),
     "faults/actor_restarts": MetricSpec("restarts", "last", "total of actors that died and were replaced"),
+    "faults/learner_restarts": MetricSpec(
+        "restarts", "last", "total of learners that failed and were replaced"
+    ),
     "faults/env_errors": MetricSpec("errors", "last", "total of errors that environments raised"),
     "faults/lost_calls": MetricSpec(
         "calls", "last", "total of calls to live actors that were lost, and made again"

@@ -43,6 +43,15 @@ class JsonlSink:
                 _log.warning("%s cannot be written (%s): rows wait in memory until it can", self.path, error)
             self.errors += 1
 
+    def roll_back(self, global_step: int) -> None:
+        """Cuts off the rows after this step, and what the disk refuses. Raises SinkError for damage."""
+        try:
+            self._flush()
+        except OSError:
+            self.errors += 1
+            self._unwritten = b""
+        _cut(self.path, global_step)
+
     def close(self, exit_code: int = 0) -> None:
         if self._file.closed:
             return

@@ -77,6 +77,9 @@ class ProgressView:
         if self._clock() - self._last_line >= LINE_INTERVAL_S:
             self._print_line()
 
+    def roll_back(self, global_step: int) -> None:
+        """The panel stays as it is until the next row: its games were played all the same."""
+
     def close(self, exit_code: int = 0) -> None:
         """Leaves the last state on the screen. May be called twice."""
         if self._live is not None:

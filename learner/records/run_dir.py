@@ -1,8 +1,9 @@
 """The directory that one run owns: where its files are, and that nobody else writes there.
 
     RUN_DIR/config.json      the whole config, as the run was started
-    RUN_DIR/starts.jsonl     one object a start or resume: when, at which step, by which version of the code,
-                             with which layout of actors
+    RUN_DIR/status.json      where it stands now (training/status.py)
+    RUN_DIR/starts.jsonl     one object a start, a resume or a restart of the learner: when, at which step, by
+                             which version of the code, with which layout of actors
     RUN_DIR/metrics.jsonl    one object a line
     RUN_DIR/checkpoints/     learner/records/checkpoint.py
     RUN_DIR/wandb/           W&B's own files

@@ -13,11 +13,11 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from configs.schema import ConfigError, WandbConfig
+from configs.schema import ConfigError, WandbConfig, WandbMode
 from learner.records import checkpoint
 from learner.records.metrics_file import JsonlSink, SinkError, read_rows
 from learner.records.wandb_variables import folder, named
@@ -49,6 +49,14 @@ class Sink(Protocol):
         ...
 
 
+class Record(Sink, Protocol):
+    """A sink that the rows of an abandoned course can be taken back from."""
+
+    def roll_back(self, global_step: int) -> None:
+        """The run goes on from a checkpoint of this step: later rows are dropped, and come again."""
+        ...
+
+
 class WandbSink:
     """One W&B run, found again by the id kept in `RUN_DIR/wandb_run_id`. W&B's files are in `RUN_DIR/wandb`,
     or where WANDB_DIR says.
@@ -69,6 +77,13 @@ class WandbSink:
         config, mode = named(config, os.environ), wandb_mode(config, os.environ)
         assert mode != "disabled"
         self._folder = folder(run_dir, os.environ)
+        self._config, self._run_config = config, run_config
+        self._mode: WandbMode = mode
+        self.errors, self._run_dir = 0, run_dir
+        self._begin(history)
+
+    def _begin(self, history: Path | None) -> None:
+        config, mode, run_dir = self._config, self._mode, self._run_dir
         try:
             import wandb
         except ImportError as error:
@@ -98,7 +113,7 @@ class WandbSink:
                 dir=str(self._folder),
                 id=_wandb_run_id(run_dir),
                 resume="allow",
-                config=run_config,
+                config=self._run_config,
                 force=True,  # no key: an error now, not a question or a quiet switch to offline
                 settings=settings,
             )
@@ -109,8 +124,7 @@ class WandbSink:
                 "the network; or run with `--wandb.mode offline` and upload later with `wandb sync`"
             ) from error
         self._run.define_metric("*", step_metric="global_step")
-        self.errors, self._run_dir, self._teardown = 0, run_dir, wandb.teardown
-        self._log_checkpoint = config.log_checkpoint
+        self._teardown = wandb.teardown
         if mode == "offline" and history is not None:
             for row in read_rows(history):
                 self._run.log({"_timestamp": row.pop("wall_time"), **row})
@@ -124,6 +138,18 @@ class WandbSink:
                 _log.warning("W&B takes no more metrics (%r): metrics.jsonl goes on", error)
             self.errors += 1
 
+    def roll_back(self, global_step: int) -> None:
+        """Offline as a resumed run, in a new file. Online the server keeps what it has, and the rows of these
+        steps come again after it, as after a resume."""
+        if self._mode != "offline":
+            return
+        try:
+            self._run.finish(exit_code=1)
+            self._begin(self._run_dir / "metrics.jsonl")
+        except Exception as error:  # as above
+            self.errors += 1
+            _log.warning("W&B did not go back to step %d (%r): metrics.jsonl did", global_step, error)
+
     def write_video(self, global_step: int, path: Path) -> None:
         """A file of a format that browsers play (mp4, gif), as VIDEO. Raises SinkError if W&B refuses it."""
         import wandb
@@ -134,7 +160,7 @@ class WandbSink:
             raise SinkError(f"W&B did not take the video {path}: {error!r}") from error
 
     def close(self, exit_code: int = 0) -> None:
-        if self._log_checkpoint:
+        if self._config.log_checkpoint:
             try:
                 self._write_checkpoint()
             except Exception as error:  # as above; the checkpoint is on disk, and the run must still be ended
@@ -166,7 +192,7 @@ class WandbSink:
 class MultiSink:
     """Writes to all of its sinks, in order."""
 
-    def __init__(self, sinks: list[Sink]) -> None:
+    def __init__(self, sinks: Sequence[Record]) -> None:
         self._sinks = sinks
 
     @property
@@ -176,6 +202,10 @@ class MultiSink:
     def write(self, global_step: int, metrics: Mapping[str, float]) -> None:
         for sink in self._sinks:
             sink.write(global_step, metrics)
+
+    def roll_back(self, global_step: int) -> None:
+        for sink in self._sinks:
+            sink.roll_back(global_step)
 
     def close(self, exit_code: int = 0) -> None:
         """Closes every sink, also if one of them fails; then raises the first failure."""
@@ -197,7 +227,7 @@ def open_sinks(
 ) -> MultiSink:
     """The sinks of a run: `RUN_DIR/metrics.jsonl`, and W&B unless it is disabled. Raises SinkError."""
     jsonl = JsonlSink(run_dir / "metrics.jsonl", resume_step)
-    sinks: list[Sink] = [jsonl]
+    sinks: list[Record] = [jsonl]
     if wandb_mode(wandb, os.environ) != "disabled":
         try:
             sinks.append(WandbSink(wandb, run_dir, run_config, None if resume_step is None else jsonl.path))

@@ -106,7 +106,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "ray.address": ("--ray.address a:1", INLINE),
     "ray.object_store_mib": ("--ray.object-store-mib 256", INLINE),
     **{
-        f"ray.{field.name}": (f"--ray.{field.name.replace('_', '-')} 3", INLINE)
+        f"ray.{field.name}": (f"--ray.{field.name.replace('_', '-')} 4", INLINE)
         for field in dataclasses.fields(BASE.ray)
         if field.name not in ("address", "object_store_mib", "actor_gpus")
     },

@@ -27,7 +27,7 @@ normalise/observations_clipped normalise/return_deviation
 rtrl/trace_norm rtrl/boundary_grad_frac rtrl/trace_breaks rtrl/trace_clips rtrl/staleness_cos
 faults/actor_restarts faults/env_errors faults/dropped_rollouts faults/checkpoint_errors faults/sink_errors
 faults/eval_errors faults/nonfinite_metrics faults/publish_errors faults/skipped_publications
-faults/lost_calls faults/starved_s
+faults/learner_restarts faults/lost_calls faults/starved_s
 eval/episodic_return eval/episodic_return_std eval/episodic_length eval/episodes
 eval/games_cut eval/return_error eval/global_step
 """.split()  # noqa: SIM905

@@ -264,3 +264,19 @@ def test_training_outlives_the_death_of_the_wandb_service(tmp_path: Path) -> Non
     assert done.stderr.count("W&B takes no more metrics") == 1
     assert done.stderr.count("W&B did not end cleanly") == 1
     assert [row["global_step"] for row in read_metrics(tmp_path)] == list(range(1, steps + 1))
+
+
+def test_rows_after_the_checkpoint_are_taken_back_and_come_again(tmp_path: Path) -> None:
+    """In the file, and in the file of a W&B run, of which the newest is the whole one."""
+    sink = open_sinks(WandbConfig(mode="offline"), tmp_path, {})
+    for step in (10, 20, 30):
+        sink.write(step, {"charts/SPS": float(step)})
+    sink.roll_back(20)
+    sink.write(30, {"charts/SPS": 31.0})
+    sink.close()
+    expected = [(10, 10.0), (20, 20.0), (30, 31.0)]
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    files = sorted(run_files(tmp_path), key=lambda file: file.stat().st_mtime)
+    assert len(files) == 2
+    for found in (rows, read_history(files[-1])):
+        assert [(row["global_step"], row["charts/SPS"]) for row in found] == expected

@@ -1,0 +1,117 @@
+"""A rank of the learner: a plain Ray actor, whose every call is answered once or never.
+
+What it needs besides Ray is imported when it builds, after it has said where it lives.
+
+    build, train             one after the other, in one thread
+    identity, hear, stop     beside these, in another (GROUP)
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from actors.fleet.nodes import Identity, identity
+from configs.schema import Config
+from training.desk import Desk, Report
+
+if TYPE_CHECKING:
+    from learner.loop import StopFlag
+    from training.learning import Ending, Learning
+
+GROUP = "beside"
+"""Ray's name for the threads that answer while the rank builds or trains."""
+AS_THE_DRIVERS = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
+"""Variables that Ray sets for its workers. The rank is no actor beside others: it has the driver's."""
+DUMP = signal.SIGUSR2
+"""At this signal a rank writes to its log where each of its threads is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """Where a rank that has been built begins."""
+
+    global_step: int
+    updates: int
+
+
+class Rank:
+    def __init__(self, config_json: str, environment: Mapping[str, str | None], threads: int) -> None:
+        """`environment`: of the driver, by AS_THE_DRIVERS. `threads`: of torch, unless the config says."""
+        for name, value in environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._config_json, self._threads = config_json, threads
+        self._desk = Desk()
+        # Where all processes of a job are asked to end, Ray's are gone in a moment: it waits for no word.
+        signal.signal(
+            signal.SIGTERM, lambda number, _: self.stop(f"stopped by {signal.Signals(number).name}")
+        )
+        faulthandler.register(DUMP, all_threads=True)  # to the log itself, whatever becomes of sys.stderr
+        self._desk.take_output()
+        self._workers = ExitStack()
+        self._learning: Learning | None = None
+        self._flag: StopFlag | None = None
+        self._asked: str | None = None
+        self._since = time.monotonic()
+
+    def identity(self) -> Identity:
+        return identity()
+
+    def build(self, run_dir: str | None) -> Built:
+        """`run_dir`: of the run that goes on; None where one begins. Raises as `Learning`."""
+        import torch
+
+        from learner.loop import StopFlag
+        from training.learning import Learning
+
+        self._flag = StopFlag()
+        self._flag.reason = self._asked  # `stop` sets the two in the other order: neither misses the other
+        torch.set_num_threads(self._threads)
+        config = Config.from_json(self._config_json)
+        self._learning = Learning(config, None if run_dir is None else Path(run_dir), self._workers)
+        return Built(self._learning.learner.global_step, self._learning.learner.updates)
+
+    def train(self, run_dir: str, seconds_left: float | None) -> Ending:
+        """`seconds_left`: until the run's time limit, which the driver keeps. Raises as `TrainLoop.run`."""
+        assert self._learning is not None and self._flag is not None, "build() comes first"
+        if seconds_left is not None:
+            self._flag.deadline = time.monotonic() + seconds_left
+        self._since = time.monotonic()
+        try:
+            return self._learning.run(Path(run_dir) / "checkpoints", self._desk, self._flag)
+        finally:
+            self._desk.close()
+
+    def stop(self, reason: str) -> None:
+        """Asks for a clean end."""
+        self._asked = reason
+        if self._flag is not None:
+            self._flag.reason = reason
+
+    def hear(self, timeout_s: float) -> Report:
+        """What there is to tell, at the latest after `timeout_s`."""
+        printed, rows = self._desk.take(timeout_s)
+        learning = self._learning
+        loop = None if learning is None else learning.loop
+        if learning is None or loop is None:
+            return Report(printed, rows, still_s=time.monotonic() - self._since)
+        return Report(
+            printed,
+            rows,
+            still_s=time.monotonic() - max(self._since, loop.came_round),
+            updates=learning.learner.updates,
+            global_step=learning.learner.global_step,
+            saves=loop.saves,
+            starving=learning.fleet.counters.starving,
+            actors=learning.fleet.standing(),
+        )
