@@ -9,6 +9,7 @@ newer ones overtake while the board is silent are never sent; they are counted.
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any, Protocol
 
@@ -124,6 +125,41 @@ class RayWeightSource:
         return ray.get(references[0]) if references else None
 
 
+class _Sending(threading.Thread):
+    """One publication. Ray's calls have no time limit, and one to a Ray that is being ended answers when that
+    is gone: so they are this thread's, and the learner's does not wait."""
+
+    def __init__(self, board: Any, source: RayWeightSource, snapshot: WeightSnapshot) -> None:
+        super().__init__(name="publish", daemon=True)
+        self.version = snapshot.version
+        self.error: Exception | None = None
+        self._board, self._source, self._snapshot = board, source, snapshot
+        self._posted_at: float | None = None
+
+    def run(self) -> None:
+        import ray
+
+        try:
+            reference = [ray.put(self._snapshot)]
+            self._source.newest = reference
+            posted = self._board.post.remote(self.version, reference)
+            self._posted_at = time.monotonic()
+            ray.get(posted)
+        except Exception as error:  # whatever it is, the learner's thread raises it
+            self.error = error
+
+    def finished(self, timeout_s: float) -> bool:
+        """Whether Ray has answered, at the latest after so long. Raises what went wrong, TimeoutError too."""
+        self.join(timeout_s)
+        if self.is_alive():
+            if self._posted_at is None or time.monotonic() - self._posted_at < PUBLISH_TIMEOUT_S:
+                return False
+            raise TimeoutError(f"the board of weights is silent for {PUBLISH_TIMEOUT_S:g} s")
+        if self.error is not None:
+            raise self.error
+        return True
+
+
 class RayPublisher:
     """Weights through Ray's object store. Ray must be initialised.
 
@@ -148,10 +184,10 @@ class RayPublisher:
         self.errors = self.skipped = 0
         self._failures = 0
         """In a row."""
-        self._next: tuple[int, HostCopy] | None = None
+        self._next: HostCopy | None = None
         """To be sent."""
-        self._sent: tuple[int, float, Any] | None = None
-        """Version, monotonic time and acknowledgement of the one under way."""
+        self._sent: _Sending | None = None
+        """The one under way."""
         self._handed_out = RayWeightSource(self._board)
         self.source: WeightSource = self._handed_out
 
@@ -160,49 +196,37 @@ class RayPublisher:
         if self._next is not None and self._sent is None:
             # Taken at the update before this one, which a GPU is through with or about to be: it must not
             # be overtaken for that, or no weights would ever be sent.
-            self._send(*self._next)
+            self._send(self._next)
         self.skipped += self._next is not None
-        self._next = version, HostCopy(policy, version)
+        self._next = HostCopy(policy, version)
         self.poll()
 
     def poll(self) -> None:
         self._hear(0.0)
-        if self._next is not None and self._sent is None and self._next[1].arrived:
-            self._send(*self._next)
+        if self._next is not None and self._sent is None and self._next.arrived:
+            self._send(self._next)
 
     def flush(self) -> None:
         while self._next is not None or self._sent is not None:
             self._hear(PUBLISH_TIMEOUT_S)
             if self._next is not None:
-                self._send(*self._next)
+                self._send(self._next)
 
-    def _send(self, version: int, copy: HostCopy) -> None:
-        self._next = None
-        try:
-            reference = self._ray.put(copy.snapshot())
-            self._handed_out.newest = [reference]
-            posted = self._board.post.remote(version, [reference])
-        except (self._ray.exceptions.RayError, OSError) as error:
-            self._failed(version, error)
-        else:
-            self._sent = version, time.monotonic(), posted
+    def _send(self, copy: HostCopy) -> None:
+        self._next, self._sent = None, _Sending(self._board, self._handed_out, copy.snapshot())
+        self._sent.start()
 
     def _hear(self, timeout_s: float) -> None:
         """What became of the publication under way."""
-        if self._sent is None:
+        sent = self._sent
+        if sent is None:
             return
-        version, since, posted = self._sent
         try:
-            if not self._ray.wait([posted], timeout=timeout_s)[0]:
-                if time.monotonic() - since < PUBLISH_TIMEOUT_S:
-                    return
-                raise TimeoutError(f"the board of weights is silent for {PUBLISH_TIMEOUT_S:g} s")
-            self._ray.get(posted)
+            if sent.finished(timeout_s):
+                self._sent, self._failures = None, 0
         except (self._ray.exceptions.RayError, OSError) as error:  # a TimeoutError is an OSError
             self._sent = None
-            self._failed(version, error)
-        else:
-            self._sent, self._failures = None, 0
+            self._failed(sent.version, error)
 
     def _failed(self, version: int, error: Exception) -> None:
         self.errors += 1

@@ -3,7 +3,8 @@
 What, and when, is read from a file named by EVERTRACE_LEARNER_FAULT: `kind update times`. `times` counts down
 in the file, so that a learner that was started anew may find the fault gone. Kinds: `raise` (an error that
 nobody knows), `memory` (torch is asked for more than any machine has), `nan` (a weight is not finite),
-`config` (a ConfigError), `hang` (the loop does not come round, while other threads do), `kill`.
+`config` (a ConfigError), `hang` (the loop does not come round, while other threads do), `kill`; and of a
+save, `unsaved` (killed before it) and `saved` (killed after it).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,16 @@ import torch
 from tests.faulty_env import Faulty
 
 LEARNER_FAULT = "EVERTRACE_LEARNER_FAULT"
+AT_UPDATES = ("raise", "memory", "nan", "config", "hang", "kill")
+AT_SAVES = ("unsaved", "saved")
 
 
-def _due(updates: int) -> str | None:
+def _due(updates: int, kinds: Collection[str]) -> str | None:
     path = Path(os.environ[LEARNER_FAULT])
     if not path.exists():
         return None
     kind, after, times = path.read_text().split()
-    if updates < int(after) or int(times) == 0:
+    if kind not in kinds or updates < int(after) or int(times) == 0:
         return None
     path.write_text(f"{kind} {after} {int(times) - 1}")
     return kind
@@ -52,20 +56,29 @@ def _spoil(learner: Any, kind: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _install(learner_class: Any) -> None:
-    launch = learner_class.launch
+def _install(learner_class: Any, state_class: Any) -> None:
+    launch, save = learner_class.launch, state_class.save
 
     def spoiled(self: Any, batch: Any) -> None:
-        kind = _due(self.updates)
+        kind = _due(self.updates, AT_UPDATES)
         if kind is not None:
             _spoil(self, kind)
         launch(self, batch)
 
-    learner_class.launch = spoiled
+    def last_save(self: Any, **options: Any) -> Any:
+        kind = _due(self._learner.updates, AT_SAVES)
+        if kind == "unsaved":
+            os.kill(os.getpid(), signal.SIGKILL)
+        path = save(self, **options)
+        if kind == "saved":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return path
+
+    learner_class.launch, state_class.save = spoiled, last_save
 
 
-if LEARNER_FAULT in os.environ and "learner.learner" in sys.modules:  # where somebody learns: not in actors
-    _install(sys.modules["learner.learner"].Learner)
+if LEARNER_FAULT in os.environ and "learner.run_state" in sys.modules:  # where somebody learns: not in actors
+    _install(sys.modules["learner.learner"].Learner, sys.modules["learner.run_state"].RunState)
 
 
 class Plain(Faulty):

@@ -80,6 +80,8 @@ class Gang:
             try:
                 return self._life(rank)
             except (ray.exceptions.RayError, HungError) as error:
+                if self._stop.reason is not None and self._saved_all_of(rank):
+                    return self._ended_between()
                 self._bury(rank, error)
             finally:
                 rank.end()
@@ -94,7 +96,7 @@ class Gang:
         self._show(rank)
         if self._config.time_limit_s is not None and self._stop.deadline is None:
             self._stop.deadline = time.monotonic() + self._config.time_limit_s
-        rank.updates = built.updates
+        rank.updates, rank.global_step = built.updates, built.global_step
         training = rank.train(path, self._stop.seconds_left())
         return self._follow(rank, training, limits.learner_timeout_s)
 
@@ -103,6 +105,14 @@ class Gang:
         if run_dir is None or not (self._go_on or RunDir.begun(run_dir.path)):
             return None
         return run_dir.path
+
+    def _saved_all_of(self, rank: _Placed) -> bool:
+        """Whether a checkpoint has every update that the rank has told of. One that was asked to stop may be
+        gone, and Ray with it, before it can say that it is done."""
+        run_dir = self._records.run_dir
+        if run_dir is None:
+            return False
+        return max(checkpoint.steps(run_dir.checkpoints_path), default=-1) >= rank.global_step
 
     def _must_end(self) -> bool:
         return self._stop.reason is not None or self._stop.seconds_left() == 0.0
@@ -166,6 +176,7 @@ class Gang:
         for global_step, row in report.rows:
             self._records.write(global_step, row)
         rank.heard_at, rank.still_s = time.monotonic(), report.still_s
+        rank.global_step = max(rank.global_step, report.global_step)
         if report.saves:
             self._failures = 0
         if self._failed_at is not None and report.updates > rank.updates > -1:
@@ -228,6 +239,8 @@ class _Placed:
         self.heard_at, self.still_s = time.monotonic(), 0.0
         self.updates = -1
         """That it began with, once it trains."""
+        self.global_step = 0
+        """The latest that it told of."""
         self.hearing: Any = None
         self.listen()
 

@@ -165,6 +165,23 @@ def test_a_stop_of_all_processes_loses_nothing(launch: Launch, tmp_path: Path) -
     assert load_latest(run_dir / "checkpoints").step >= step > 0
 
 
+@pytest.mark.parametrize(("fault", "code"), [("saved 1 1", 0), ("unsaved 1 1", 1)])
+def test_a_learner_that_dies_of_a_stop_ends_well_if_it_had_saved(
+    launch: Launch, tmp_path: Path, fault: str, code: int
+) -> None:
+    """It is gone before it can say so, or before it has done it; that is what the exit code tells."""
+    run_dir = tmp_path / "run"
+    process = _begin(launch, run_dir, "--checkpoint.interval-s", "600", fault=fault)
+    wait_until(lambda: rows_logged(run_dir) > 2, of=process)
+    process.send_signal(signal.SIGTERM)
+    found, output = ended(process)
+    step = load_latest(run_dir / "checkpoints").step
+    assert found == code and "stopped by SIGTERM" in output, output
+    assert ("failed before its last checkpoint" in output) == (code == 1), output
+    assert (step >= read_metrics(run_dir)[-1]["global_step"] > 0) == (code == 0)
+    assert len(_starts(run_dir)) == 1 and _status(run_dir)["state"] == ("failed" if code else "done")
+
+
 def test_without_ray_nothing_is_tried_again(launch: Launch, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     process = _begin(launch, run_dir)

@@ -76,6 +76,25 @@ def test_a_slow_board_is_not_waited_for_and_gets_the_newest_weights_in_the_end(c
     publisher.close()
 
 
+def test_a_ray_that_takes_nothing_is_not_waited_for(cluster: None) -> None:
+    """As one that is being ended, while the learner has a checkpoint to write."""
+    publisher, network = RayPublisher(), torch.nn.Linear(100, 500)
+    publisher.publish(network, 0)
+    publisher.flush()
+    (raylet,) = (p for p in psutil.Process().children(recursive=True) if p.name() == "raylet")
+    raylet.suspend()
+    try:
+        for version in (1, 2, 3):
+            publisher.publish(network, version)
+        assert publisher.skipped == 1 and publisher.errors == 0
+    finally:
+        raylet.resume()
+    publisher.flush()
+    snapshot = publisher.source.fetch(-1)
+    assert snapshot is not None and snapshot.version == 3
+    publisher.close()
+
+
 def test_a_board_that_stays_silent_is_told_and_ends_only_the_third_time(
     cluster: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +128,7 @@ def test_a_full_object_store_is_told_and_ends_only_the_third_time(
     filling = [ray.put(np.zeros(10_000_000, np.uint8)) for _ in range(7)]
     for version in (1, 2):
         publisher.publish(network, version)
+        publisher.flush()
         assert f"weights of update {version} were not published" in capsys.readouterr().out
 
     def has_room() -> bool:
@@ -129,8 +149,10 @@ def test_a_full_object_store_is_told_and_ends_only_the_third_time(
     filling += [ray.put(np.zeros(10_000_000, np.uint8)) for _ in range(7)]
     for version in (4, 5):
         publisher.publish(network, version)
+        publisher.flush()
+    publisher.publish(network, 6)
     with pytest.raises(PublishError, match=r"could not be published 3 times: .*full"):
-        publisher.publish(network, 6)
+        publisher.flush()
     assert publisher.errors == 5 and publisher.skipped == 0
     publisher.close()
     filling.clear()

@@ -8,7 +8,7 @@ that fails. Where the code has changed under an entry, mend its text; an entry w
 
 from __future__ import annotations
 
-from tests.mutants import in_actors, in_configs, in_envs, in_kernels, in_learner
+from tests.mutants import in_actors, in_configs, in_envs, in_kernels, in_learner, in_training
 
 MUTANTS = [
     *in_kernels.MUTANTS,
@@ -16,4 +16,5 @@ MUTANTS = [
     *in_actors.MUTANTS,
     *in_envs.MUTANTS,
     *in_configs.MUTANTS,
+    *in_training.MUTANTS,
 ]

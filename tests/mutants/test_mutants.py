@@ -14,7 +14,7 @@ from tests.mutants.mutant import Mutant, MutantError, mutate
 from tests.mutants.run import RESULTS, ROOT, main
 from tests.test_tree import plant
 
-ROOMS = ("actors", "configs", "envs", "kernels", "learner")
+ROOMS = ("actors", "configs", "envs", "kernels", "learner", "training")
 
 FOUND = Mutant("maths.py", "a sum is a difference", "a + b", "a - b", ("test_maths.py",))
 MISSED = Mutant("maths.py", "a product is a sum", "a * b", "a + b", ("test_maths.py",))

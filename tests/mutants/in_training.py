@@ -1,0 +1,70 @@
+"""Faults of a run as a whole. Those of the gang are seen through real Ray: a minute each."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant, in_file
+
+FAULTS = "integration/test_learner_faults.py::"
+
+MUTANTS: list[Mutant] = [
+    *in_file(
+        "training/desk.py",
+        "training/test_desk.py",
+        ("lines are told twice", "            self._printed.clear()\n", ""),
+        ("a row changes after it was written", "dict(metrics)", "metrics"),
+        (
+            "who waits hears of no line",
+            "self._printed.append((error, text))\n            self._changed.notify_all()",
+            "self._printed.append((error, text))",
+        ),
+        ("lines without end fill the memory", "deque(maxlen=KEPT_LINES)", "deque()"),
+    ),
+    *in_file(
+        "training/status.py",
+        "training/test_status.py",
+        (
+            "it is written in place",
+            "os.replace(temporary, self._path)",
+            "self._path.write_text(temporary.read_text())",
+        ),
+        ("a new state waits", "if changed or time.monotonic()", "if time.monotonic()"),
+        ("starving hides that a stop was asked", 'if why and self.state == "training":', "if why:"),
+        ("a run that was killed seems to train", "age > STALE_S", "age > 1e9"),
+        ("a full disk ends the run", "except (OSError, checkpoint.", "except (checkpoint."),
+    ),
+    *in_file(
+        "learner/records/metrics_file.py",
+        "learner/records/test_sinks.py::test_rows_after_the_checkpoint_are_taken_back_and_come_again",
+        (
+            "rows of an abandoned course stay",
+            '            self._unwritten = b""\n        _cut(self.path, global_step)',
+            '            self._unwritten = b""',
+        ),
+    ),
+    *in_file(
+        "learner/publish.py",
+        "learner/test_ray_publish.py::test_a_ray_that_takes_nothing_is_not_waited_for",
+        ("a Ray that takes nothing holds the learner up", "self._sent.start()", "self._sent.run()"),
+    ),
+    *in_file(
+        "training/gang.py",
+        f"{FAULTS}test_a_learner_that_dies_of_a_stop_ends_well_if_it_had_saved",
+        ("a stop that was saved is a failure", " and self._saved_all_of(rank):", " and False:"),
+        ("a stop that was not saved ends well", " and self._saved_all_of(rank):", ":"),
+    ),
+    *in_file(
+        "training/gang.py",
+        f"{FAULTS}test_a_learner_that_keeps_dying_ends_the_run_with_the_cause",
+        ("a learner may die for ever", "if self._failures >= limit:", "if False:"),
+    ),
+    *in_file(
+        "training/gang.py",
+        f"{FAULTS}test_what_a_restart_does_not_mend_ends_the_run_with_its_message",
+        ("what would only come again is tried again", "isinstance(error.cause, self._final)", "False"),
+    ),
+    *in_file(
+        "training/gang.py",
+        f"{FAULTS}test_a_stop_during_a_restart_starts_nothing",
+        ("after a stop a learner is started", "if starts and self._records.restarts and", "if False and"),
+    ),
+]
