@@ -14,9 +14,10 @@ from typing import Any
 import psutil
 import pytest
 
+from actors.fleet.session_folder import remove_abandoned
 from learner.records.checkpoint import load_latest, newest
 from tests.faulty_learner import LEARNER_FAULT
-from tests.integration.cli import Launch, ended, read_metrics, rows_logged, wait_until
+from tests.integration.cli import Launch, ended, leavings, read_metrics, rows_logged, wait_until
 from tests.learner.records.wandb_reader import read_history, run_files
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("nothing_left")]
@@ -206,8 +207,11 @@ def test_a_stop_during_a_restart_starts_nothing(launch: Launch, tmp_path: Path) 
     assert read_metrics(run_dir)[-1]["global_step"] <= load_latest(run_dir / "checkpoints").step
 
 
-def test_the_second_interrupt_ends_everything_at_once(launch: Launch, tmp_path: Path) -> None:
-    """In a batch that takes minutes to collect; the fixture looks for what is left."""
+def test_the_second_interrupt_ends_everything_at_once(
+    launch: Launch, tmp_path: Path, temporary: Path
+) -> None:
+    """In a batch that takes minutes to collect. Every process ends; the folder of the session is removed by
+    the next one, as after a kill."""
     run_dir = tmp_path / "run"
     process = _begin(launch, run_dir, "--unroll-length", "1000000")
     wait_until(lambda: newest(run_dir / "checkpoints") is not None, of=process)
@@ -218,3 +222,5 @@ def test_the_second_interrupt_ends_everything_at_once(launch: Launch, tmp_path: 
 
     wait_until(interrupted)
     assert ended(process)[0] == 130
+    wait_until(lambda: not any(left.startswith("process") for left in leavings(temporary)))
+    remove_abandoned(temporary)
