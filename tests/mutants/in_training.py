@@ -52,19 +52,4 @@ MUTANTS: list[Mutant] = [
         ("a stop that was saved is a failure", " and self._saved_all_of(rank):", " and False:"),
         ("a stop that was not saved ends well", " and self._saved_all_of(rank):", ":"),
     ),
-    *in_file(
-        "training/gang.py",
-        f"{FAULTS}test_a_learner_that_keeps_dying_ends_the_run_with_the_cause",
-        ("a learner may die for ever", "if self._failures >= limit:", "if False:"),
-    ),
-    *in_file(
-        "training/gang.py",
-        f"{FAULTS}test_what_a_restart_does_not_mend_ends_the_run_with_its_message",
-        ("what would only come again is tried again", "isinstance(error.cause, self._final)", "False"),
-    ),
-    *in_file(
-        "training/gang.py",
-        f"{FAULTS}test_a_stop_during_a_restart_starts_nothing",
-        ("after a stop a learner is started", "if starts and self._records.restarts and", "if False and"),
-    ),
 ]
