@@ -21,6 +21,7 @@ SLEEPERS = {
     "cluster/slurm.py": "between two looks at SLURM's queue",
     "faulty_env.py": "an env that hangs",
     "benchmarks/slow_env.py": "an env that takes its time",
+    "cluster/site/dying_env.py": "the same",
     "actors/fleet/test_ray_fleet.py": "leaves time for what must not happen",
     "conftest.py": "between two looks at the processes",
     "mutants/run.py": "between two looks at the processes",

@@ -103,7 +103,7 @@ def test_a_run_outlives_a_dead_actor_a_lost_node_a_bad_one_and_a_stranger_and_te
     def restarts() -> int:
         return read_metrics(run_dir)[-1]["faults/actor_restarts"]
 
-    def learned(more: int = 2000) -> None:
+    def learned(more: int = 1000) -> None:
         before = steps()
         wait_until(lambda: steps() > before + more, of=run.process)
 

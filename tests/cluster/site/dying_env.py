@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ ORDER_VARIABLE = "EVERTRACE_DYING"
 
 BAD_NODE_VARIABLE = "EVERTRACE_BAD_NODE"
 """Where it is set no environment can be reset."""
+
+
+STEP_S = 0.002
+"""A step takes time and no core: what these tests wait for, Ray's timers and processes that start, comes no
+sooner for envs that keep all cores busy."""
 
 
 class Dying(gymnasium.Env[np.ndarray, np.int64]):
@@ -34,6 +40,7 @@ class Dying(gymnasium.Env[np.ndarray, np.int64]):
         return np.zeros(1, np.float32), {}
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        time.sleep(STEP_S)
         self._index += 1
         order = Path(os.environ[ORDER_VARIABLE])
         if order.exists():
