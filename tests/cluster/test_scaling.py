@@ -46,7 +46,7 @@ def test_one_actor_becomes_three_and_one_again_as_nodes_and_orders_come_and_go(
     run_dir = tmp_path / "run"
     run = nodes.train(
         *("--run-dir", str(run_dir), "--total-steps", "100000000", "--log-interval-s", "0.2"),
-        *("--num-actors", "auto", "--ray.settle-s", "2", "--ray.stall-report-s", "3"),
+        *("--num-actors", "auto", "--ray.settle-s", "10", "--ray.stall-report-s", "3"),
         *("--env.id", "dying_env:Dying-v0", "--unroll-length", "16"),  # whose steps take no core
     )
 
