@@ -109,7 +109,7 @@ def test_through_ray_an_env_that_takes_its_time_is_the_bottleneck(
 ) -> None:
     """By parts too it is, but by CPU time it is not: it sleeps."""
     result = system.measure(_slow(), 3, 0.3)
-    assert result["bottleneck"] == "acting" and result["learner_waited"] > 0.5
+    assert result["bottleneck"] == "acting"
     assert set(result["cpu_seconds"]) == {"learner", "actors", "Ray", "others"}
     assert all(result["cpu_seconds"][group] > 0 for group in ("learner", "actors", "Ray"))
     names = {name.rpartition(" ")[0] for name in result["cpu_seconds_by_process"]}
