@@ -205,6 +205,7 @@ def test_images_are_built_from_named_files_only() -> None:
     allowed = {line.removeprefix("!").split("/")[0] for line in lines[1:-1]}
     assert allowed == {
         *("actors", "benchmarks", "configs", "docker", "envs", "experiments", "kernels", "learner"),
+        *("sweeps", "training"),
         *("*.py", "pyproject.toml", "constraints.txt", "LICENSE"),
     }
     inside = {line for line in lines if line.startswith(("!docker", "!experiments"))}
