@@ -73,7 +73,7 @@ def test_rtrl_trains_through_ray(launch: Launch, tmp_path: Path, environment: di
     returns = [row["charts/episodic_return"] for row in rows if "charts/episodic_return" in row]
     assert returns and all(0 <= value <= EPISODE_FRAMES for value in returns)
     engines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert len(engines) == 1 + 2 * 2 * 2, "one to learn the shapes from, then two a slot"
+    assert len(engines) == 2 + 2 * 2 * 2, "one each for driver and learner, who learn the shapes; two a slot"
     wait_until(lambda: not any(psutil.pid_exists(engine["pid"]) for engine in engines))
     # Ray kills the actors: their engines' keepers clear up after them.
     wait_until(lambda: not any(Path(engine["temp_folder"]).exists() for engine in engines))
