@@ -41,7 +41,6 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from types import FrameType
 
 import torch
 
@@ -73,6 +72,7 @@ from learner.records.wandb_variables import mode as wandb_mode
 from learner.records.wandb_variables import named
 from training.learning import Ending, LearnerFailedError, Learning
 from training.records import Records
+from training.signals import on_stop
 
 BAD_INPUT = (ConfigError, EnvError, RunDirError)
 FINAL = (*BAD_INPUT, EnvFaultError, FleetError, LearnerError, CheckpointError, SinkError, VideoError)
@@ -130,7 +130,11 @@ def run(start: Start, signals: ExitStack, held: ExitStack, workers: ExitStack) -
     layout = described(config, laid, chosen_for)
     print(layout, computed, sep="\n", flush=True)
     stop = StopFlag()
-    stop_on_signals(signals, stop)  # after Ray, which sets handlers of its own
+
+    def ask(name: str) -> None:
+        stop.reason = stop.reason or f"stopped by {name}"
+
+    on_stop(signals, ask)  # after Ray, which sets handlers of its own
     records = Records(config, layout, run_dir, runs, stop.seconds_left)
     held.callback(records.close)
     if config.runtime == "inline":
@@ -151,25 +155,6 @@ def train_inline(laid: Config, records: Records, stop: StopFlag, workers: ExitSt
     learning = Learning(laid, None if records.run_dir is None else records.run_dir.path, workers)
     path = records.begin(learning.learner.global_step)
     return learning.run(path / "checkpoints", records, stop)
-
-
-def stop_on_signals(stack: ExitStack, stop: StopFlag) -> None:
-    """SIGTERM, SIGHUP and the first SIGINT ask for a clean end; the second SIGINT ends the process.
-
-    A SIGHUP that is ignored already (nohup) stays ignored.
-    """
-    interrupts = 0
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        nonlocal interrupts
-        interrupts += number == signal.SIGINT
-        if interrupts >= 2:
-            os._exit(130)
-        stop.reason = stop.reason or f"stopped by {signal.Signals(number).name}"
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            stack.callback(signal.signal, number, signal.signal(number, ask))
 
 
 def later(module: str, function: str = "main") -> Callable[[list[str]], int]:

@@ -40,11 +40,13 @@ def new_file_argument(text: str) -> Path:
     return path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """The file appears whole or not at all, whoever else writes it; a power cut does not empty it."""
+def write_whole(path: Path, text: str, *, lasting: bool = True) -> None:
+    """The file appears whole or not at all, whoever else writes it. `lasting`: a power cut does not empty it,
+    which costs a wait for the disk."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+        if lasting:
+            file.flush()
+            os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -191,6 +191,16 @@ def _end(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+def claim(out: Path, what: str, stack: ExitStack) -> None:
+    """Nobody else writes to OUT until `stack` ends. Raises ConfigError where another `what` is at work."""
+    try:
+        stack.enter_context(FileLock(out / ".lock", timeout=0))
+    except Timeout as error:
+        raise ConfigError(
+            f"--out {out} is in use by another {what}: wait for it to end, or choose another"
+        ) from error
+
+
 def conduct(
     experiment: Experiment,
     *,
@@ -214,12 +224,7 @@ def conduct(
     runs = plan(experiment, out, arms, seeds, total_steps)
     (out / "runs").mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        try:
-            stack.enter_context(FileLock(out / ".lock", timeout=0))
-        except Timeout as error:
-            raise ConfigError(
-                f"--out {out} is in use by another experiment: wait for it to end, or choose another"
-            ) from error
+        claim(out, "experiment", stack)
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _end))
         failures = execute(runs, jobs)
         failed = [failure.run for failure in failures]

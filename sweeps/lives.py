@@ -97,14 +97,13 @@ class TrialFolder:
     def report(self, life: int, metric: str, after: int = -1) -> Report | None:
         """Where it stands, if that is past step `after` and the metric has a value by then."""
         run_dir = self.run_dir(life)
-        if not (run_dir / "metrics.jsonl").exists():
+        file, steps = run_dir / "metrics.jsonl", checkpoint.steps(run_dir / "checkpoints")
+        if max(steps, default=-1) <= after or not file.exists():  # mostly, ten times a second
             return None
-        whole = (
-            (run_dir / "metrics.jsonl").read_bytes().rpartition(b"\n")[0]
-        )  # the last row may be half written
+        whole = file.read_bytes().rpartition(b"\n")[0]  # the last row may be half written
         rows = [json.loads(line) for line in whole.splitlines()]
         logged = max((row["global_step"] for row in rows), default=-1)
-        steps = [step for step in checkpoint.steps(run_dir / "checkpoints") if after < step <= logged]
+        steps = [step for step in steps if after < step <= logged]
         if not steps:
             return None
         values = [row[metric] for row in rows if row["global_step"] <= max(steps) and metric in row]
@@ -128,9 +127,8 @@ class TrialFolder:
             except (FileNotFoundError, shutil.Error):
                 if newest.exists():
                     raise
-                shutil.rmtree(
-                    to / newest.name, ignore_errors=True
-                )  # it was pruned meanwhile: there is a newer one
+                # It was pruned meanwhile: there is a newer one.
+                shutil.rmtree(to / newest.name, ignore_errors=True)
 
     def _add(self, life: Life) -> Life:
         self.path.mkdir(parents=True, exist_ok=True)

@@ -14,29 +14,29 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import importlib.util
 import json
 import logging
 import os
 import signal
 import stat
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from actors.fleet.cluster import ray_session
 from configs.machine import available_cores
 from configs.paths import path_argument, write_whole
 from configs.schema import ConfigError, RayConfig
 from envs.make import check_env
+from experiments.runner import claim
 from sweeps.lives import STOP, TRIALS, begun, ended
 from sweeps.read import read_space
 from sweeps.space import Space
+from training.signals import on_stop
 
 PACKAGES = ("ray", "pyarrow", "pandas", "optuna", "matplotlib")
 
@@ -80,7 +80,8 @@ def main(arguments: list[str]) -> int:
     check_same(space, out)
     with ExitStack() as stack:
         out.mkdir(parents=True, exist_ok=True)
-        _claim(out, stack)
+        claim(out, "sweep", stack)
+        (out / "tune").mkdir(mode=0o700, exist_ok=True)
         write_whole(out / "sweep.json", json.dumps(plain(space), indent=2) + "\n")
         (out / STOP).unlink(missing_ok=True)
         if len(ended(out)) < space.trials or "failed" in ended(out).values():
@@ -131,16 +132,6 @@ def check_same(space: Space, out: Path) -> None:
         )
 
 
-def _claim(out: Path, stack: ExitStack) -> None:
-    try:
-        stack.enter_context(FileLock(out / ".lock", timeout=0))
-    except Timeout as error:
-        raise ConfigError(
-            f"--out {out} is in use by another sweep: wait for it to end, or choose another"
-        ) from error
-    (out / "tune").mkdir(mode=0o700, exist_ok=True)
-
-
 def _conduct(space: Space, out: Path, stack: ExitStack) -> None:
     """Runs what has not ended yet, in the Ray session that is there."""
     # No files of Tune's own loggers, and signals are ours: a second Ctrl-C ends at once.
@@ -151,30 +142,14 @@ def _conduct(space: Space, out: Path, stack: ExitStack) -> None:
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     tuner = make_tuner(space, out)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            stack.callback(signal.signal, number, signal.signal(number, _ask_to_stop(out)))
+    on_stop(stack, functools.partial(_ask_to_stop, out))
     tuner.fit()
 
 
-def _ask_to_stop(out: Path) -> Callable[[int, FrameType | None], None]:
-    interrupts = 0
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        nonlocal interrupts
-        interrupts += number == signal.SIGINT
-        if interrupts >= 2:
-            os._exit(130)
-        print(
-            f"{signal.Signals(number).name}: trials write checkpoints and end; the same command goes on",
-            flush=True,
-        )
-        if callable(
-            signal.getsignal(signal.SIGUSR1)
-        ):  # Tune's: it leaves its loop, and saves where it stands
-            signal.raise_signal(signal.SIGUSR1)
-            (out / STOP).touch()
-        else:
-            raise KeyboardInterrupt
-
-    return ask
+def _ask_to_stop(out: Path, name: str) -> None:
+    print(f"{name}: trials write checkpoints and end; the same command goes on", flush=True)
+    # The handler that Tune has while it runs: it leaves its loop, and saves where it stands.
+    if not callable(signal.getsignal(signal.SIGUSR1)):
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGUSR1)
+    (out / STOP).touch()

@@ -44,6 +44,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "actors/fleet/cluster.py",
         "learner/publish.py",
         "training/gang.py",
+        "training/placed.py",
         "training/rank.py",
         "launch.py",
     ),

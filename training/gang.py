@@ -12,42 +12,28 @@ was asked nothing is started any more.
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
-import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import psutil
 import ray
 import ray.exceptions
-import torch
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.fleet.nodes import Identity, is_lost, report_of
+from actors.fleet.nodes import is_lost, report_of
 from configs.schema import Config
 from learner.loop import StopFlag
 from learner.records import checkpoint
 from learner.records.run_dir import RunDir
 from training.desk import Report
 from training.learning import Ending, LearnerFailedError
-from training.rank import AS_THE_DRIVERS, DUMP, GROUP, Built, Rank
+from training.placed import END_S, Placed
+from training.rank import Built
 from training.records import Records
 
 LOOK_S = 0.2
 """How soon a signal is seen."""
-ANSWER_S = 1.0
-"""So long a rank that has nothing to tell takes to say so."""
-DUMP_S = 1.0
-"""So long a rank that hangs has to write where."""
-LEAVE_S = 3.0
-"""So long a rank that Ray has asked to leave has for it."""
-END_S = 10.0
-"""So long Ray has to end a rank; where Ray itself is gone it would take for ever."""
 
 
 class HungError(RuntimeError):
@@ -76,7 +62,7 @@ class Gang:
     def run(self) -> Ending:
         """Trains to the end. Raises what is `final`, and LearnerFailedError."""
         while True:
-            rank = _Placed(self._config, self._node)
+            rank = Placed(self._config, self._node)
             try:
                 return self._life(rank)
             except (ray.exceptions.RayError, HungError) as error:
@@ -86,7 +72,7 @@ class Gang:
             finally:
                 rank.end()
 
-    def _life(self, rank: _Placed) -> Ending:
+    def _life(self, rank: Placed) -> Ending:
         limits = self._config.ray
         building = rank.build(self._run_dir_to_go_on())
         built: Built | None = self._follow(rank, building, limits.start_timeout_s, starts=True)
@@ -106,7 +92,7 @@ class Gang:
             return None
         return run_dir.path
 
-    def _saved_all_of(self, rank: _Placed) -> bool:
+    def _saved_all_of(self, rank: Placed) -> bool:
         """Whether a checkpoint has every update that the rank has told of. One that was asked to stop may be
         gone, and Ray with it, before it can say that it is done."""
         run_dir = self._records.run_dir
@@ -130,7 +116,7 @@ class Gang:
 
     # --- listening -----------------------------------------------------------------------------
 
-    def _follow(self, rank: _Placed, call: Any, limit_s: float, *, starts: bool = False) -> Any:
+    def _follow(self, rank: Placed, call: Any, limit_s: float, *, starts: bool = False) -> Any:
         """The result of a rank's call; what it tells meanwhile is passed on. None of one that `starts` anew
         where the run is to end.
 
@@ -154,7 +140,7 @@ class Gang:
             if still > limit_s:
                 raise HungError(f"it has not moved for {still:.0f} s\n{rank.stacks()}")
 
-    def _result(self, rank: _Placed, call: Any) -> Any:
+    def _result(self, rank: Placed, call: Any) -> Any:
         try:
             return ray.get(call)
         except ray.exceptions.RayTaskError as error:
@@ -168,7 +154,7 @@ class Gang:
                 self._take(rank, ray.get(rank.hearing, timeout=END_S))
                 rank.listen()
 
-    def _take(self, rank: _Placed, report: Report) -> None:
+    def _take(self, rank: Placed, report: Report) -> None:
         for error, text in report.printed:
             (sys.stderr if error else sys.stdout).write(text)
         if report.printed:
@@ -187,13 +173,13 @@ class Gang:
         if self._records.status is not None:
             self._records.status.starves(report.starving)
 
-    def _show(self, rank: _Placed, **more: Any) -> None:
+    def _show(self, rank: Placed, **more: Any) -> None:
         if self._records.status is not None:
             self._records.status.set(ranks=[rank.shown()], **more)
 
     # --- failing -------------------------------------------------------------------------------
 
-    def _bury(self, rank: _Placed, error: Exception) -> None:
+    def _bury(self, rank: Placed, error: Exception) -> None:
         """Tells of a failure. Raises LearnerFailedError where nothing follows it."""
         self._failures += 1
         self._failed_at = self._failed_at or time.monotonic()
@@ -220,79 +206,3 @@ class Gang:
         newest = None if run_dir is None else checkpoint.newest(run_dir.path / "checkpoints")
         where = "from the beginning" if newest is None else f"from {newest.name}"
         print(f"the learner failed, and goes on {where}:\n{report}", flush=True)
-
-
-class _Placed:
-    """A rank, on the node of the driver."""
-
-    def __init__(self, config: Config, node_id: str) -> None:
-        here = NodeAffinitySchedulingStrategy(node_id, soft=False)
-        # It takes no CPU of Ray's, which are the actors', and sees the GPUs that the driver sees.
-        options: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here}
-        actor: Any = cast(Any, ray.remote)(concurrency_groups={GROUP: 2}, **options)(Rank)
-        environment = {name: os.environ.get(name) for name in AS_THE_DRIVERS}
-        self._handle = actor.remote(config.to_json(), environment, torch.get_num_threads())
-        self._identity = self._beside("identity")
-        self._home: Identity | None = None
-        self._process: psutil.Process | None = None
-        self.told = False
-        self.heard_at, self.still_s = time.monotonic(), 0.0
-        self.updates = -1
-        """That it began with, once it trains."""
-        self.global_step = 0
-        """The latest that it told of."""
-        self.hearing: Any = None
-        self.listen()
-
-    def _beside(self, method: str, *arguments: Any) -> Any:
-        return getattr(self._handle, method).options(concurrency_group=GROUP).remote(*arguments)
-
-    def build(self, run_dir: Path | None) -> Any:
-        return self._handle.build.remote(None if run_dir is None else str(run_dir))
-
-    def train(self, run_dir: Path, seconds_left: float | None) -> Any:
-        return self._handle.train.remote(str(run_dir), seconds_left)
-
-    def listen(self, timeout_s: float = ANSWER_S) -> None:
-        self.hearing = self._beside("hear", timeout_s)
-
-    def tell(self, reason: str) -> None:
-        self.told = True
-        self._beside("stop", reason)
-
-    @property
-    def home(self) -> Identity | None:
-        """None where it has not come so far as to say."""
-        with suppress(ray.exceptions.RayError, psutil.NoSuchProcess):
-            self._home = self._home or ray.get(self._identity, timeout=0)
-            self._process = self._process or psutil.Process(self._home.pid)
-        return self._home
-
-    def shown(self) -> dict[str, Any]:
-        home = self.home
-        return {"pid": None if home is None else home.pid, "node": socket.gethostname()}
-
-    def stacks(self) -> str:
-        """Has a rank that hangs write to its log where it is; `report_of` reads it."""
-        if self.home is not None and self._process is not None:
-            with suppress(psutil.NoSuchProcess):
-                self._process.send_signal(DUMP)
-            time.sleep(DUMP_S)
-        return "its log, with where each thread was if it could still say so:"
-
-    def end(self) -> None:
-        """Ends it, whatever it is doing, and with it all that is its own."""
-        home, process = self.home, self._process
-        _within(END_S, lambda: ray.kill(self._handle, no_restart=True))
-        if home is not None and process is not None:
-            with suppress(psutil.NoSuchProcess):
-                try:
-                    process.wait(LEAVE_S)  # Ray asks it to leave, which one that is stopped does not hear
-                except psutil.TimeoutExpired:
-                    process.kill()
-
-
-def _within(seconds: float, action: Callable[[], object]) -> None:
-    thread = threading.Thread(target=action, daemon=True)
-    thread.start()
-    thread.join(seconds)

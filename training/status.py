@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from configs.paths import absolute
+from configs.paths import absolute, write_whole
 from learner.records import checkpoint
 from learner.records.run_dir import RunDirError
 
@@ -69,12 +69,11 @@ class Status:
 
     def _write(self) -> None:
         self._written = time.monotonic()
-        temporary = self._path.with_name(f".{NAME}.tmp")
         try:
             newest = checkpoint.newest(self._checkpoints)
             self._fields["checkpoint"] = None if newest is None else newest.name
-            temporary.write_text(json.dumps({"wall_time": round(time.time(), 3)} | self._fields, indent=1))
-            os.replace(temporary, self._path)
+            document = {"wall_time": round(time.time(), 3)} | self._fields
+            write_whole(self._path, json.dumps(document, indent=1), lasting=False)  # the next comes soon
         except (OSError, checkpoint.CheckpointError) as error:
             if self.errors == 0:
                 print(f"{self._path} cannot be written ({error}): the run goes on without", file=sys.stderr)

@@ -24,8 +24,8 @@ MUTANTS: list[Mutant] = [
         "training/test_status.py",
         (
             "it is written in place",
-            "os.replace(temporary, self._path)",
-            "self._path.write_text(temporary.read_text())",
+            "write_whole(self._path, json.dumps(document, indent=1), lasting=False)",
+            "self._path.write_text(json.dumps(document, indent=1))",
         ),
         ("a new state waits", "if changed or time.monotonic()", "if time.monotonic()"),
         ("starving hides that a stop was asked", 'if why and self.state == "training":', "if why:"),

@@ -1,0 +1,29 @@
+"""Which signals ask for a clean end, of a run or of many."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import FrameType
+
+
+def on_stop(stack: ExitStack, ask: Callable[[str], None]) -> None:
+    """SIGTERM, SIGHUP and the first SIGINT `ask`, by their names, for a clean end; the second SIGINT ends the
+    process. `stack` sets the handlers of before again.
+
+    A SIGHUP that is ignored already (nohup) stays ignored.
+    """
+    interrupts = 0
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal interrupts
+        interrupts += number == signal.SIGINT
+        if interrupts >= 2:
+            os._exit(130)
+        ask(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            stack.callback(signal.signal, number, signal.signal(number, handle))
