@@ -99,6 +99,7 @@ class Batcher:
         self.dropped = 0
         """Rollouts refused because their weights were too old, or let go since the actors were scaled; their
         streams' traces start anew."""
+        self._dropped_unrolls = 0
         self._waiting: deque[Rollout] = deque()
         """Whole ones, and what is left of those that did not fit into a batch; oldest first."""
         self._newest: dict[int, tuple[int, range]] = {}
@@ -108,6 +109,15 @@ class Batcher:
     def __len__(self) -> int:
         """Rollouts that wait, whole or in part."""
         return len(self._waiting)
+
+    @property
+    def unrolls(self) -> dict[str, int]:
+        """What was `dropped` so far, and what is `waiting`, in unrolls: T steps of one stream each."""
+        return {"dropped": self._dropped_unrolls, "waiting": self._columns}
+
+    @property
+    def _columns(self) -> int:
+        return sum(rollout.num_streams for rollout in self._waiting)
 
     @property
     def covered(self) -> set[int]:
@@ -132,6 +142,7 @@ class Batcher:
             )
         if self._max_policy_lag is not None and version - rollout.policy_version_min > self._max_policy_lag:
             self.dropped += 1
+            self._dropped_unrolls += rollout.num_streams
             return
         streams = _streams(rollout)
         _, before = self._newest.get(rollout.actor_id, (0, None))
@@ -151,6 +162,7 @@ class Batcher:
                 kept.append(rollout)
                 continue
             self.dropped += 1
+            self._dropped_unrolls += stop - start
             kept.extend(
                 rollout.columns(*part) for part in ((0, start), (stop, len(own))) if part[0] < part[1]
             )
@@ -163,7 +175,7 @@ class Batcher:
         Of each rollout the first columns are taken that there is room for, up to one whose stream is in the
         batch already, by an older rollout; the others wait. So no rollout of a stream overtakes another.
         """
-        if sum(rollout.num_streams for rollout in self._waiting) < self._batch_size:
+        if self._columns < self._batch_size:
             return None
         chosen: list[Rollout] = []
         rest: deque[Rollout] = deque()

@@ -57,8 +57,9 @@ class RolloutSource(Protocol):
 
     def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None: ...
 
-    def state_dict(self) -> dict[str, NDArray[Any]] | None: ...
+    def unrolls(self) -> dict[str, int]: ...
 
+    def state_dict(self) -> dict[str, NDArray[Any]] | None: ...
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None: ...
 
 
@@ -258,6 +259,8 @@ class TrainLoop:
                 "faults/nonfinite_metrics": self._metrics.nonfinite,
             }
         )
+        unrolls = self._source.unrolls() | self._feed.batcher.unrolls
+        self._metrics.add_many({f"unrolls/{name}": number for name, number in unrolls.items()})
         self._sink.write(self.learner.global_step, self._metrics.reduce())
 
     # --- checkpoints ---------------------------------------------------------------------------

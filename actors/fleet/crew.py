@@ -23,7 +23,7 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from actors.fleet.fleet import FleetCounters, FleetError, incarnations
+from actors.fleet.fleet import Fate, FleetCounters, FleetError, incarnations
 from actors.fleet.health import Health
 from actors.fleet.nodes import Identity, UnfitNodeError, lost_node, node_name, report_of, room, versions
 from actors.fleet.placement import Placement
@@ -82,11 +82,7 @@ class Crew:
         self._ask(actor_id, life)
 
     def _ask(self, actor_id: int, life: Life) -> None:
-        """For as many rollouts as it may work on."""
-        while len(life.pending) < self.limits.rollouts_in_flight:
-            reference = life.handle.collect.remote()
-            life.pending.append(reference)
-            self.requests.owner[reference] = actor_id
+        self.requests.ask(actor_id, life, self.limits.rollouts_in_flight)
 
     def resize(self, number: int) -> None:
         """As many actors from now on, of the same streams. One that keeps its streams lives on."""
@@ -97,13 +93,13 @@ class Crew:
         self._counters.actors = number
         for slot in self.slots[number:]:
             if not isinstance(slot.state, BackingOff):
-                self._withdraw(slot.state.life)
+                self._withdraw(slot.state.life, "let_go")
         del self.slots[number:]
         self.slots += [Slot(BackingOff(0.0)) for _ in range(number - before)]
         for actor_id, slot in enumerate(self.slots):
             state, streams = slot.state, streams_of(self.config, actor_id)
             if not isinstance(state, BackingOff) and state.life.streams != streams:
-                self._withdraw(state.life)
+                self._withdraw(state.life, "let_go")
                 slot.state, slot.told_waiting = BackingOff(0.0), False
         fewest, most = self.config.num_streams // number, self.config.env.num_envs
         slots = f"{most} env slots" if fewest == most else f"{fewest} to {most} env slots"
@@ -125,8 +121,8 @@ class Crew:
         except ray.exceptions.RayError as error:
             self._fail(actor_id, life, error, reference)
             return None
-        del self.requests.owner[reference]
-        life.pending.remove(reference)
+        self.requests.over(life, reference, "arrived")
+        self.requests.numbered(life, rollout.sequence_number)
         match slot.state:
             case Silent(before=Working(home=home) as before):
                 working = dataclasses.replace(before, since=time.monotonic())
@@ -168,7 +164,7 @@ class Crew:
                 case Placing(life, since) if is_done(life.identity):
                     self._settle(actor_id, life, ray.get(life.identity))
                 case Placing(life, since) if life.avoided != self.placement.avoided:
-                    self._withdraw(life)
+                    self._withdraw(life, "let_go")
                     self._start(actor_id)
                     slot.state = dataclasses.replace(slot.state, since=since)  # it has waited since then
                 case Starting(life, home, since) if is_done(life.start):
@@ -214,9 +210,10 @@ class Crew:
         slot = self.slots[actor_id]
         state = slot.state
         if isinstance(state, Working | Silent):  # its other rollouts may still come
-            self._drop(life, reference)
+            if reference is not None:
+                self.requests.over(life, reference, "lost_calls")
         else:
-            self._disown(life)
+            self.requests.all_over(life, "lost_calls")
         if isinstance(state, Silent):
             slot.state = dataclasses.replace(state, lost=state.lost + 1)
             return
@@ -251,23 +248,14 @@ class Crew:
             self._settle(actor_id, life, home)
         self._ask(actor_id, life)
 
-    def _drop(self, life: Life, reference: Any) -> None:
-        del self.requests.owner[reference]
-        life.pending.remove(reference)
-
-    def _disown(self, life: Life) -> None:
-        """Its unfinished rollouts are no longer waited for."""
-        for reference in tuple(life.pending):
-            self._drop(life, reference)
-
-    def _withdraw(self, life: Life) -> None:
-        self._disown(life)
+    def _withdraw(self, life: Life, fate: Fate) -> None:
+        self.requests.all_over(life, fate)
         ray.kill(life.handle, no_restart=True)
 
     def _replace(self, actor_id: int, life: Life, error: Exception) -> None:
         self._counters.actor_restarts += 1
         slot, home, now = self.slots[actor_id], home_of(life), time.monotonic()
-        self._withdraw(life)
+        self._withdraw(life, "lost_actors")
         slot.replaced, slot.state = True, BackingOff(now)
         lost = lost_node(error, home)
         if lost is not None:
@@ -293,6 +281,12 @@ class Crew:
     def lives(self) -> list[Life]:
         states = [slot.state for slot in self.slots]
         return [state.life for state in states if not isinstance(state, BackingOff)]
+
+    def unrolls(self) -> dict[str, int]:
+        """Fleet says of what."""
+        owners = self.requests.owner.values()
+        under_way = sum(len(streams_of(self.config, actor_id)) for actor_id in owners)
+        return {**self.requests.unrolls, "under_way": under_way}
 
     def close(self) -> None:
         for life in self.lives():

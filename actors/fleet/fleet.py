@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,17 @@ from envs.spec import EnvError, EnvFaultError
 
 class FleetError(RuntimeError):
     """The actors cannot go on. The message carries the last failure's own error."""
+
+
+Fate: TypeAlias = Literal["asked", "arrived", "lost_calls", "lost_actors", "let_go", "missing"]
+
+
+def no_unrolls() -> dict[Fate, int]:
+    """Totals of unrolls: T steps of one stream each, so many a rollout as its actor has streams. What was
+    asked for has arrived, was lost with a call or with its actor, was let go since the actors were scaled or
+    placed anew, or is under way. `missing`: made before one that arrived, and did not; they are among those
+    lost with calls."""
+    return dict.fromkeys(("asked", "arrived", "lost_calls", "lost_actors", "let_go", "missing"), 0)
 
 
 @dataclass(slots=True)
@@ -69,6 +80,10 @@ class Fleet(Protocol):
         """From now on the orders count that lie there (configs/orders.py)."""
         ...
 
+    def unrolls(self) -> dict[str, int]:
+        """Those of `no_unrolls`, and `under_way`: asked for and nothing of these yet (now)."""
+        ...
+
     def standing(self) -> list[dict[str, Any]]:
         """Each actor by number, state, process and node; also from another thread."""
         ...
@@ -90,6 +105,7 @@ class InlineFleet:
     def __init__(self, config: Config, source: WeightSource, *, start_step: int = 0) -> None:
         rng = incarnations(config.seed, start_step)
         self.counters = FleetCounters(actors=config.num_actors)
+        self._unrolls = no_unrolls()
         self._collectors: list[Collector] = []
         self._turn = 0
         for actor_id in range(config.num_actors):
@@ -106,10 +122,16 @@ class InlineFleet:
         actor_id = self._turn
         self._turn = (self._turn + 1) % len(self._collectors)
         try:
-            return self._collectors[actor_id].collect()
+            rollout = self._collectors[actor_id].collect()
         except (EnvError, EnvFaultError) as error:
             self.counters.env_errors += 1
             raise FleetError(f"actor {actor_id}: {error}") from error
+        self._unrolls["asked"] += rollout.num_streams
+        self._unrolls["arrived"] += rollout.num_streams
+        return rollout
+
+    def unrolls(self) -> dict[str, int]:
+        return {**self._unrolls, "under_way": 0}  # one that is made is taken
 
     def state_dict(self) -> dict[str, NDArray[Any]] | None:
         if not all(collector.resumable for collector in self._collectors):

@@ -84,6 +84,9 @@ class RayFleet:
         """Process ids of the workers that are up now, for diagnosis and fault tests."""
         return [found.pid for found in ray.get([life.identity for life in self._crew.lives()])]
 
+    def unrolls(self) -> dict[str, int]:
+        return self._crew.unrolls()
+
     def standing(self) -> list[dict[str, Any]]:
         return standing(self._crew.slots)
 

@@ -14,14 +14,42 @@ from typing import Any
 
 import ray
 
+from actors.fleet.fleet import Fate, no_unrolls
+from actors.fleet.slot import Life
+
 
 class Requests:
     def __init__(self) -> None:
         self.owner: dict[Any, int] = {}
         """Of each reference, oldest first: the actor that was asked."""
+        self.unrolls = no_unrolls()
+        """What became of them, but for those that are under way."""
         self._finished: deque[Any] = deque()
         """Of these, what the last look found done, with all that its actor was asked before; less what was
         taken since."""
+
+    def ask(self, actor_id: int, life: Life, most: int) -> None:
+        """For so many rollouts at a time."""
+        while len(life.pending) < most:
+            reference = life.handle.collect.remote()
+            life.pending.append(reference)
+            self.owner[reference] = actor_id
+            self.unrolls["asked"] += len(life.streams)
+
+    def over(self, life: Life, reference: Any, fate: Fate) -> None:
+        """It is not waited for any more."""
+        del self.owner[reference]
+        life.pending.remove(reference)
+        self.unrolls[fate] += len(life.streams)
+
+    def all_over(self, life: Life, fate: Fate) -> None:
+        for reference in tuple(life.pending):
+            self.over(life, reference, fate)
+
+    def numbered(self, life: Life, sequence_number: int) -> None:
+        """A rollout of this number has arrived. Those before it that have not never will."""
+        self.unrolls["missing"] += (sequence_number - life.next_number) * len(life.streams)
+        life.next_number = sequence_number + 1
 
     @property
     def ready(self) -> int:

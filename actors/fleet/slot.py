@@ -37,6 +37,8 @@ class Life:
     """The nodes on which it must not be placed."""
     pending: deque[Any] = field(default_factory=deque)
     """References of the rollouts asked for, oldest first."""
+    next_number: int = 0
+    """That its next rollout will have, if none is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,5 +135,7 @@ def standing(slots: Sequence[Slot]) -> list[dict[str, Any]]:
     for actor_id, slot in enumerate(list(slots)):
         home = settled(slot.state)
         pid, node = (None, None) if home is None else (home.pid, home.node_id)
-        rows.append({"actor": actor_id, "state": type(slot.state).__name__, "pid": pid, "node": node})
+        made = 0 if isinstance(slot.state, BackingOff) else slot.state.life.next_number
+        row = {"actor": actor_id, "state": type(slot.state).__name__, "pid": pid, "node": node}
+        rows.append(row | {"rollouts": made})
     return rows

@@ -73,6 +73,15 @@ LAYOUT: dict[str, dict[str, tuple[str, ...]]] = {
         "Learner": ("faults/learner_restarts",),
         "Calls lost on the way": ("faults/lost_calls",),
         "Seconds starved": ("faults/starved_s",),
+        "Unrolls, asked for and arrived": ("unrolls/asked", "unrolls/arrived"),
+        "Unrolls that are somewhere": ("unrolls/under_way", "unrolls/waiting"),
+        "Unrolls that were lost": (
+            "unrolls/lost_calls",
+            "unrolls/lost_actors",
+            "unrolls/let_go",
+            "unrolls/dropped",
+            "unrolls/missing",
+        ),
         "Dropped rollouts": ("faults/dropped_rollouts",),
         "Publications": ("faults/publish_errors", "faults/skipped_publications"),
         "Checkpoints, sinks, evaluations": (

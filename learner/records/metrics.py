@@ -70,6 +70,15 @@ METRICS: dict[str, MetricSpec] = {
     "lag/policy_version_max": MetricSpec("updates", "max", "the same, the largest of the window"),
     "queue/rollouts": MetricSpec("rollouts", "mean", "rollouts that wait for the learner"),
     "queue/wait_ms": MetricSpec("ms", "mean", "from a rollout's last step until the learner takes it"),
+    "unrolls/asked": MetricSpec("unrolls", "last", "total that actors were asked for; T steps of a stream"),
+    "unrolls/under_way": MetricSpec("unrolls", "last", "of these, nothing is known yet"),
+    "unrolls/arrived": MetricSpec("unrolls", "last", "total that the learner was given"),
+    "unrolls/dropped": MetricSpec("unrolls", "last", "of these, total that was not learned from, by rule"),
+    "unrolls/waiting": MetricSpec("unrolls", "last", "of these, what waits for a batch"),
+    "unrolls/lost_calls": MetricSpec("unrolls", "last", "total lost with a call, or with its answer"),
+    "unrolls/lost_actors": MetricSpec("unrolls", "last", "total lost with actors that were replaced"),
+    "unrolls/let_go": MetricSpec("unrolls", "last", "total given up since the actors were scaled or moved"),
+    "unrolls/missing": MetricSpec("unrolls", "last", "total made before one that arrived, and never arrived"),
     "rtrl/trace_norm": MetricSpec("1", "mean", "norm of a stream's trace, root mean square over streams"),
     "rtrl/boundary_grad_frac": MetricSpec(
         "1", "mean", "norm of the core gradient's boundary term, which TBPTT lacks, over that of the whole"

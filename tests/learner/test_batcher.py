@@ -170,6 +170,7 @@ def test_what_waits_of_before_a_scaling_makes_room_for_what_comes_after() -> Non
     assert batcher.covered == {1, 2}
     batcher.add(_of(1, range(4, 9), 8), 0)
     assert _pieces(batcher) == [(7, 0, range(3, 4)), (8, 0, range(4, 9))] and batcher.dropped == 2
+    assert batcher.unrolls == {"dropped": 5, "waiting": 6}
     assert batcher.next_batch() is None and batcher.covered == {1}
     batcher.add(_of(0, range(4), 8), 0)
     batch = batcher.next_batch()
@@ -257,6 +258,7 @@ def test_rollouts_that_are_too_old_are_dropped_and_counted() -> None:
     assert (batcher.dropped, len(batcher)) == (1, 0)
     batcher.add(rollout(0, version=2), 4)
     assert (batcher.dropped, len(batcher)) == (1, 1)
+    assert batcher.unrolls == {"dropped": E, "waiting": E}
 
 
 def test_waiting_is_the_mean_over_a_batchs_columns_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,7 @@ def _learn(widths: list[int], size: int, batches: int, seed: int) -> Counter[int
             arrived = next(wait for wait in waits if wait[1] == stream)
             waits.remove(arrived)
             assert number - arrived[0] <= 2 * total / size + 1, f"stream {stream} waited too long"
+    assert actors.made == counts.total() + batcher.unrolls["waiting"] and batcher.unrolls["dropped"] == 0
     return counts
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,17 @@ def test_an_end_between_any_two_rollouts_loses_nothing(
     assert different(whole.saved(), resumed.saved()) == []
 
 
+def test_every_row_says_what_became_of_all_that_was_asked_for(tmp_path: Path) -> None:
+    config = tiny(total_steps=5 * STEPS, log_interval_s=1e-9)
+    rows: list[Mapping[str, float]] = []
+    Run(config, tmp_path, on_row=rows.append).run()
+    assert len(rows) == 5
+    for row in rows:
+        learned = row["charts/updates"] * config.batch_size
+        assert row["unrolls/asked"] == row["unrolls/arrived"] == learned + row["unrolls/waiting"]
+        assert row["unrolls/dropped"] == row["unrolls/under_way"] == row["unrolls/missing"] == 0
+
+
 def test_a_stop_before_the_first_rollout_and_after_the_last_update(tmp_path: Path) -> None:
     run = Run(tiny(), tmp_path / "a")
     _stop(run)
@@ -78,6 +89,9 @@ class _Starving:
         if self._left == -5:
             self._then(self._run)
         return None
+
+    def unrolls(self) -> dict[str, int]:
+        return self._run.fleet.unrolls()
 
     def state_dict(self) -> None:
         return None

@@ -48,11 +48,19 @@ def running(config: Config) -> Iterator[RayFleet]:
     fleet = RayFleet(config, publisher.source)
     try:
         yield fleet
+        assert unexplained(fleet) == 0
     finally:
         fleet.close()
         publisher.close()
         # Ray kills in its own time, and a worker that still lives would take the next test's fault.
         wait_until(lambda: not live_workers())
+
+
+def unexplained(fleet: RayFleet) -> int:
+    """Unrolls that were asked for, and of which nobody knows what became."""
+    unrolls = fleet.unrolls()
+    ends = ("arrived", "under_way", "lost_calls", "lost_actors", "let_go")
+    return unrolls["asked"] - sum(unrolls[name] for name in ends)
 
 
 def live_workers() -> list[int]:

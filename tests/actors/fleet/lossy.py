@@ -20,7 +20,7 @@ from actors.weights import WeightSnapshot
 from configs.schema import RayConfig
 from envs.make import env_spec
 from learner.publish import HostCopy
-from tests.actors.fleet.fleets import lives, small
+from tests.actors.fleet.fleets import lives, small, unexplained
 from tests.integration.cli import PATIENCE_S
 
 EACH = 5
@@ -78,6 +78,9 @@ def main(wants_gaps: bool) -> None:
                     "in order": all(one == sorted(set(one)) for one in numbers),
                     "gaps": gaps(rollouts),
                     "rollouts": len(rollouts),
+                    "missing": fleet.unrolls()["missing"] / rollouts[0].num_streams,
+                    "lost with calls": fleet.unrolls()["lost_calls"] / rollouts[0].num_streams,
+                    "unexplained": unexplained(fleet),
                     "seconds": round(time.monotonic() - began, 1),
                 }
             ),

@@ -63,6 +63,7 @@ def test_one_actor_becomes_two_and_one_again_of_the_same_streams(capfd: pytest.C
         after = _until_carried_by(fleet, 1)
         take_until(fleet, lambda: len(live_workers()) == 1)
         assert fleet.counters.actor_restarts == 0 and fleet.counters.actors == 1
+        assert fleet.unrolls()["let_go"] > 0 == fleet.unrolls()["lost_actors"]
         with pytest.raises(ConfigError, match="num_actors = 7: there are num_streams = 6"):
             fleet.resize(7)
     lives = [{r.incarnation for r in part} for part in (before, during, again, after)]

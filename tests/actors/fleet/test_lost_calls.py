@@ -43,4 +43,5 @@ def test_lost_calls_cost_no_actor(lost: str, percent: int, times: int, late: str
     assert told["done"], f"{told}\n{done.stdout}"
     assert told["restarts"] == 0 and told["lives"] == 2 and told["in order"], f"{told}\n{done.stdout}"
     assert (told["gaps"] > 0) is (lost == "resp"), "what was not heard was not done, or was, and is missing"
+    assert told["unexplained"] == 0 and told["missing"] == told["gaps"] <= told["lost with calls"]
     assert done.stdout.count("was lost on the way, and is made again: the actor lives") == 1

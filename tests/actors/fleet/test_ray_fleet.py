@@ -90,6 +90,10 @@ def test_a_killed_worker_comes_back_as_a_new_incarnation(
             after += take(fleet, 1)
         assert victim not in fleet.worker_pids()
         assert fleet.counters.actor_restarts == 1 and fleet.counters.env_errors == 0
+        unrolls, width = fleet.unrolls(), before[0].num_streams
+        assert unrolls["arrived"] == width * len(before + after)
+        assert unrolls["lost_actors"] == unrolls["under_way"] / 2 == 2 * width, "two rollouts of each"
+        assert unrolls["missing"] == unrolls["lost_calls"] == unrolls["let_go"] == 0
     assert "actor 0 is placed on" in capfd.readouterr().out
     found = lives(before + after)
     assert len([1 for actor, _ in found if actor == 0]) == 2, "actor 0 lived twice"

@@ -24,6 +24,8 @@ vtrace/rho_mean vtrace/rho_clip_frac vtrace/c_mean
 ppo/approx_kl ppo/clip_frac ppo/explained_variance
 lag/policy_version_mean lag/policy_version_max queue/rollouts queue/wait_ms
 normalise/observations_clipped normalise/return_deviation
+unrolls/asked unrolls/under_way unrolls/arrived unrolls/dropped unrolls/waiting
+unrolls/lost_calls unrolls/lost_actors unrolls/let_go unrolls/missing
 rtrl/trace_norm rtrl/boundary_grad_frac rtrl/trace_breaks rtrl/trace_clips rtrl/staleness_cos
 faults/actor_restarts faults/env_errors faults/dropped_rollouts faults/checkpoint_errors faults/sink_errors
 faults/eval_errors faults/nonfinite_metrics faults/publish_errors faults/skipped_publications
