@@ -40,7 +40,7 @@ class Placed:
         options: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here}
         actor: Any = cast(Any, ray.remote)(concurrency_groups={GROUP: 2}, **options)(Rank)
         environment = {name: os.environ.get(name) for name in AS_THE_DRIVERS}
-        self._handle = actor.remote(config.to_json(), environment, torch.get_num_threads())
+        self._handle = actor.remote(config.to_json(), environment, torch.get_num_threads(), os.getpid())
         self._identity = self._beside("identity")
         self._home: Identity | None = None
         self._process: psutil.Process | None = None

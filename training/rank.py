@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import select
 import signal
+import threading
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +36,14 @@ DUMP = signal.SIGUSR2
 """At this signal a rank writes to its log where each of its threads is."""
 
 
+def _end_with(driver: int) -> None:
+    """Ends this process when the driver is gone, however it went: its lock of the run directory is gone too,
+    and another run may write there. Ray ends it as well, but seconds later."""
+    with suppress(ProcessLookupError):  # it is gone already
+        select.select([os.pidfd_open(driver)], [], [])
+    os._exit(1)
+
+
 @dataclass(frozen=True, slots=True)
 class Built:
     """Where a rank that has been built begins."""
@@ -43,8 +53,12 @@ class Built:
 
 
 class Rank:
-    def __init__(self, config_json: str, environment: Mapping[str, str | None], threads: int) -> None:
-        """`environment`: of the driver, by AS_THE_DRIVERS. `threads`: of torch, unless the config says."""
+    def __init__(
+        self, config_json: str, environment: Mapping[str, str | None], threads: int, driver: int
+    ) -> None:
+        """`environment`: of the driver, by AS_THE_DRIVERS. `threads`: of torch, unless the config says.
+        `driver`: the process that keeps the run directory's lock."""
+        threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
         for name, value in environment.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import FrameType
+
+import psutil
 
 
 def on_stop(stack: ExitStack, ask: Callable[[str], None]) -> None:
-    """SIGTERM, SIGHUP and the first SIGINT `ask`, by their names, for a clean end; the second SIGINT ends the
-    process. `stack` sets the handlers of before again.
+    """SIGTERM, SIGHUP and the first SIGINT `ask`, by their names, for a clean end; the second SIGINT kills
+    this process and all that it has started. `stack` sets the handlers of before again.
 
     A SIGHUP that is ignored already (nohup) stays ignored.
     """
@@ -21,6 +23,10 @@ def on_stop(stack: ExitStack, ask: Callable[[str], None]) -> None:
         nonlocal interrupts
         interrupts += number == signal.SIGINT
         if interrupts >= 2:
+            # A worker that Ray was just starting would look for its dead parent for half a minute and more.
+            for child in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
             os._exit(130)
         ask(signal.Signals(number).name)
 

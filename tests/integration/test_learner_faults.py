@@ -210,10 +210,10 @@ def test_a_stop_during_a_restart_starts_nothing(launch: Launch, tmp_path: Path) 
 def test_the_second_interrupt_ends_everything_at_once(
     launch: Launch, tmp_path: Path, temporary: Path
 ) -> None:
-    """In a batch that takes minutes to collect. Every process ends; the folder of the session is removed by
-    the next one, as after a kill."""
+    """While its actors start, or in a batch that takes long to collect. Every process ends; the folder of the
+    session is removed by the next one, as after a kill."""
     run_dir = tmp_path / "run"
-    process = _begin(launch, run_dir, "--unroll-length", "1000000")
+    process = _begin(launch, run_dir, "--unroll-length", "10000000")
     wait_until(lambda: newest(run_dir / "checkpoints") is not None, of=process)
 
     def interrupted() -> bool:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ ALONE = SPACE | {
     "samples": 1,
 }
 PBT = SPACE | {
-    "interval_steps": 4000,
-    "fixed": {"total_steps": 16_000, "checkpoint.keep_last": 100} | SHORT,
+    "interval_steps": 8000,
+    "fixed": {"total_steps": 32_000, "checkpoint.keep_last": 100} | SHORT,
     "space": {"learning_rate": {"loguniform": [1e-4, 1e-2]}, "seed": {"grid": [1, 2]}},
     "samples": 1,
     "scheduler": {"name": "pbt", "quantile": 0.5, "mutate": ["learning_rate"]},
@@ -151,7 +152,9 @@ def test_asha_stops_what_optuna_suggests_and_what_has_ended_is_not_repeated(
 
 def test_a_population_goes_on_from_the_best_ones_weights(launch: Launch, tmp_path: Path) -> None:
     command, out = written(tmp_path, PBT), tmp_path / "out"
-    code, output = launch(*command, timeout_s=LONG_S)
+    process = launch.start(*command)
+    _side_by_side(tmp_path, 2, process)
+    code, output = process_ended(process, LONG_S)
     assert code == 0, output
     assert list(ended(out).values()) == ["finished"] * 2
 
@@ -170,6 +173,22 @@ def test_a_population_goes_on_from_the_best_ones_weights(launch: Launch, tmp_pat
         low, high = SPACE_OF_RATES
         assert low <= life.values["learning_rate"] <= high
     _is_what_train_makes_of_it(*copies[-1], launch, tmp_path / "again")
+
+
+def _side_by_side(folder: Path, members: int, sweep: subprocess.Popen[str]) -> None:
+    """Holds each member up at its first row until all have one: who has ended gives no weights."""
+    held: dict[str, psutil.Process] = {}
+
+    def all_held() -> bool:
+        for name, trial in trials(folder).items():
+            if name not in held and rows_logged(trial.run_dir(1)):
+                held[name] = _training(trial)
+                held[name].suspend()
+        return len(held) == members
+
+    wait_until(all_held, timeout_s=LONG_S, of=sweep)
+    for process in held.values():
+        process.resume()
 
 
 SPACE_OF_RATES = PBT["space"]["learning_rate"]["loguniform"]

@@ -20,6 +20,22 @@ MUTANTS: list[Mutant] = [
         ("lines without end fill the memory", "deque(maxlen=KEPT_LINES)", "deque()"),
     ),
     *in_file(
+        "training/signals.py",
+        "training/test_signals.py",
+        (
+            "a second interrupt leaves what was started",
+            "                    child.kill()",
+            "                    pass",
+        ),
+        ("one interrupt is enough to be killed", "if interrupts >= 2:", "if interrupts >= 1:"),
+    ),
+    *in_file(
+        "training/rank.py",
+        "training/test_signals.py",
+        ("a rank outlives its driver", "select.select([os.pidfd_open(driver)], [], [])", "time.sleep(1e6)"),
+        ("a driver that is gone is an error", "suppress(ProcessLookupError)", "suppress(KeyError)"),
+    ),
+    *in_file(
         "training/status.py",
         "training/test_status.py",
         (
