@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 
-from tests.integration.cli import ROOT, wait_until
+from tests.integration.cli import PATIENCE_S, ROOT, wait_until
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(1e4)"
 ASKED = """
@@ -63,7 +63,7 @@ def test_a_rank_ends_with_its_driver(early: bool) -> None:
         if not early:
             wait_until(lambda: psutil.Process(rank.pid).num_threads() == 2, of=rank)
             driver.kill()
-        assert rank.wait(60) == 1
+        assert rank.wait(PATIENCE_S) == 1
     finally:
         for process in (driver, rank):
             process.kill()
