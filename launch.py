@@ -47,6 +47,7 @@ import torch
 from actors.collect import check_device
 from actors.fleet.cluster import check_lasting, ray_session
 from actors.fleet.fleet import FleetError
+from actors.inference import DivergedError
 from actors.output import lasting_output
 from actors.play.evaluate import check_evaluation
 from actors.play.video import VideoError
@@ -75,7 +76,8 @@ from training.records import Records
 from training.signals import on_stop
 
 BAD_INPUT = (ConfigError, EnvError, RunDirError)
-FINAL = (*BAD_INPUT, EnvFaultError, FleetError, LearnerError, CheckpointError, SinkError, VideoError)
+NO_ACTION = (EnvFaultError, FleetError, DivergedError)
+FINAL = (*BAD_INPUT, *NO_ACTION, LearnerError, CheckpointError, SinkError, VideoError)
 """Starting anew would not mend them."""
 FAILURES = (*FINAL, PublishError, OutOfMemory, LearnerFailedError)
 

@@ -9,6 +9,7 @@ taken as one. Each actor carries its own copy of the policy (`LocalInference`), 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -40,6 +41,10 @@ class Decision(NamedTuple):
     """Version of the weights that chose."""
 
 
+class DivergedError(RuntimeError):
+    """The policy's answers are not finite: training has diverged, and no action can be drawn."""
+
+
 class Inference(Protocol):
     def open(self, slots: int) -> int:
         """A new group of so many slots: its number. States and previous actions are zero, draws its own."""
@@ -52,7 +57,8 @@ class Inference(Protocol):
     def submit(
         self, group: int, observation: Observation, reward: NDArray[np.float32], reset: NDArray[np.bool_]
     ) -> None:
-        """What arrived at the group's slots. The arrays may be used again once it returns."""
+        """What arrived at the group's slots. The arrays may be used again once it returns. Raises
+        DivergedError, on the CPU; a GPU ends the process where it draws an action."""
         ...
 
     def take(self, group: int) -> Decision:
@@ -207,6 +213,12 @@ class LocalInference:
         step = self._policy.step(
             inputs["observation"], inputs["reward"], inputs["reset"], its.state, its.action
         )
+        if step.logits.device.type == "cpu" and not math.isfinite(step.logits.sum()):
+            raise DivergedError(
+                f"the policy's outputs are not finite, by weights of version {self._version}: training has "
+                "diverged. A lower learning_rate may help, or grad_norm_clipping; a core with "
+                "policy.rotation.radius = 'exp' may leave the unit circle, one with 'exp_exp' cannot"
+            )
         if self._greedy:
             action = distribution.mode(step.logits)
         else:

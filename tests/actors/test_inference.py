@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from actors.inference import Decision, LocalInference
+from actors.inference import Decision, DivergedError, LocalInference
 from actors.policy import Policy
 from actors.weights import WeightSnapshot
 from configs.schema import PolicyConfig
@@ -103,6 +103,17 @@ def test_a_decision_is_by_the_newest_weights_and_names_them() -> None:
     np.testing.assert_array_equal(decision.value, expected.baseline.numpy())
     np.testing.assert_array_equal(inference.state(0)[0], expected.state[0].numpy())
     np.testing.assert_array_equal(inference.previous_action(0), decision.action)
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+@pytest.mark.parametrize("spec", [VECTOR, CONTINUOUS], ids=["discrete", "continuous"])
+def test_a_policy_that_has_diverged_draws_nothing(spec: EnvSpec, greedy: bool) -> None:
+    policy = _policy(spec)
+    with torch.no_grad():
+        next(policy.core.parameters())[0] = torch.nan
+    inference = LocalInference(policy, None, seed=0, greedy=greedy)
+    with pytest.raises(DivergedError, match="by weights of version 0: training has diverged"):
+        inference.submit(inference.open(E), *_inputs())
 
 
 @pytest.mark.parametrize("spec", [VECTOR, CONTINUOUS, PARTS], ids=["discrete", "continuous", "parts"])
