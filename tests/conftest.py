@@ -60,6 +60,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 RAY = re.compile(
     r"^pytestmark = .*\bpytest\.mark\.ray\b|^@pytest\.mark\.ray\n(?:(?!def ).*\n)*def (\w+)", re.M
 )
+RAYS = "ray"
 SHARED = re.compile(r'^@pytest\.fixture\(scope="module"', re.M)
 
 
@@ -68,21 +69,26 @@ def _text(file: Path) -> str:
     return file.read_text(encoding="utf-8")
 
 
+COMMANDS = ("integration", "cluster")
+"""Folders whose tests start Ray in processes of their own."""
+
+
 def unit_of(nodeid: str, root: Path) -> str:
-    """What a test must share a process with: all that start a Ray, or its file where that shares a fixture.
+    """What a test must share a process with: all that start a Ray within it, all whose commands start one, or
+    its file where that shares a fixture. So two Rays run at a time, of two kinds, and no more.
 
     The text of the file tells, since the process that hands the tests out collects none.
     """
     file, _, test = nodeid.partition("::")
     text = _text(root / file)
     if {"", test.partition("[")[0]} & set(RAY.findall(text)):
-        return "ray"
+        return f"{RAYS} by command" if Path(file).parent.name in COMMANDS else RAYS
     return file if SHARED.search(text) else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where several processes run the tests: one Ray after the other, and what tests share is made once.
+    """Where several processes run the tests: Rays take turns (`unit_of`), and what tests share is made once.
 
     Our own, since pytest-xdist 3.8 does not see its `xdist_group` under pytest 9.2 (its issue 1386).
     """
@@ -97,7 +103,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.get_closest_marker("ray") is not None and unit_of(item.nodeid, config.rootpath) != "ray":
+        is_ray = item.get_closest_marker("ray") is not None
+        if is_ray and not unit_of(item.nodeid, config.rootpath).startswith(RAYS):
             raise pytest.UsageError(
                 f"{item.nodeid}: write its mark as `@pytest.mark.ray` or in `pytestmark = `"
             )

@@ -16,6 +16,8 @@ import psutil
 import pytest
 import torch
 
+from tests.conftest import unit_of
+
 CONFTEST = Path(__file__).with_name("conftest.py")
 
 
@@ -132,28 +134,33 @@ SAYS_WHERE = """
 import os, pytest
 from pathlib import Path
 def say(kind):
-    with (Path(__file__).parent / "log").open("a") as log:
+    with Path("log").open("a") as log:
         log.write(f"{kind} {os.environ['PYTEST_XDIST_WORKER']}\\n")
 each = pytest.mark.parametrize("i", range(4))
 """
 PLANTED = {
-    "ray": "pytestmark = [pytest.mark.ray]\n@each\ndef test(i): say('ray')\n",
-    "one": "@pytest.mark.ray\n@each\ndef test_ray(i): say('ray')\n@each\ndef test_free(i): say('free')\n",
-    "shares": '@pytest.fixture(scope="module")\ndef made(): say("made")\n@each\ndef test(i, made): ...\n',
+    "test_ray": "pytestmark = [pytest.mark.ray]\n@each\ndef test(i): say('ray')\n",
+    "test_one": "@pytest.mark.ray\n@each\ndef test_a(i): say('ray')\n@each\ndef test_b(i): say('free')\n",
+    "integration/test_command": "pytestmark = pytest.mark.ray\n@each\ndef test(i): say('command')\n",
+    "test_shares": '@pytest.fixture(scope="module")\ndef a(): say("made")\n@each\ndef test(i, a): ...\n',
 }
 
 
 def test_several_processes_run_one_ray_after_the_other_and_make_once_what_is_shared(tmp_path: Path) -> None:
     for name, text in PLANTED.items():
-        (tmp_path / f"test_{name}.py").write_text(SAYS_WHERE + text)
+        file = tmp_path / f"{name}.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(SAYS_WHERE + text)
     free = SAYS_WHERE + "@each\n@pytest.mark.parametrize('j', range(4))\ndef test_free(i, j): say('free')\n"
     result = run_pytest(tmp_path, free, "-n", "2")
     assert result.returncode == 0, result.stdout + result.stderr
-    lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
-    where = {kind: [worker for k, worker in lines if k == kind] for kind in ("ray", "made", "free")}
-    assert len(where["ray"]) == 8 and len(set(where["ray"])) == 1
-    assert len(where["made"]) == 1
+    where: dict[str, list[str]] = {}
+    for kind, worker in map(str.split, (tmp_path / "log").read_text().splitlines()):
+        where.setdefault(kind, []).append(worker)
+    for kind, times in (("ray", 8), ("command", 4), ("made", 1)):
+        assert len(where[kind]) == times and len(set(where[kind])) == 1
     assert len(where["free"]) == 20 and set(where["free"]) - set(where["ray"])
+    assert unit_of("test_ray.py::test", tmp_path) != unit_of("integration/test_command.py::test", tmp_path)
 
 
 def test_a_ray_test_that_is_marked_in_another_way_is_refused(tmp_path: Path) -> None:
