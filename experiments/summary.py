@@ -197,9 +197,12 @@ def markdown(experiment: Experiment, result: dict[str, Any]) -> str:
                 f"{statistics.fmean(others):.4g}{_bounds(mean_interval(others), 4)}" if others else "none"
             )
         lines.append("| " + " | ".join(cells) + " |")
-    lines += [
-        f"\n**Failed: {f['arm']}, seed {f['seed']}, exit code {f['exit_code']}.**" for f in result["failed"]
-    ]
+    failed: dict[tuple[str, int], list[str]] = {}
+    for run in result["failed"]:
+        failed.setdefault((run["arm"], run["exit_code"]), []).append(str(run["seed"]))
+    for (arm, code), seeds in failed.items():
+        which = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
+        lines.append(f"\n**Failed: {arm}, {which}, exit code {code}.**")
     machine = result["machine"]
     versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "numpy"))
     lines.append(

@@ -147,6 +147,11 @@ def test_a_sweep_is_summed_up_and_drawn_the_same_every_time(tmp_path: Path) -> N
     assert (point["series"], point["x"], point["solved"], point["runs"]) == ("rtrl", 20, 1, 2)
     assert point["steps_to_solved"] == {"0": None, "1": 1000}
     assert [point["mean"], *point["mean_interval"]] == pytest.approx([0.95, 0.9, 1.0])
+    failed = [{"arm": "tbptt_20", "seed": seed, "exit_code": 1} for seed in (0, 4)]
+    failed.append({"arm": "tbptt_20", "seed": 5, "exit_code": 2})
+    table = markdown(SWEEP, result | {"failed": failed})
+    assert "**Failed: tbptt_20, seeds 0, 4, exit code 1.**" in table
+    assert "**Failed: tbptt_20, seed 5, exit code 2.**" in table
     json.dumps(result, allow_nan=False)
 
     text = markdown(SWEEP, result)
