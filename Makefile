@@ -12,6 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The second ProcGen backend, for the tests only. It lies beside .venv, since its metadata asks for NumPy 1.
+DOCS := $(VENV)/.docs
 MIRROR := build/procgen-mirror
 MIRROR_PINS := procgen-mirror==0.10.7 gym3==0.3.3 gym==0.26.2
 
@@ -21,12 +22,13 @@ GPU_PYTHON ?= 3.12
 GPU_WHEELS := ale-py gymnasium cloudpickle farama-notifications typing-extensions tyro docstring-parser typeguard rich \
 	markdown-it-py mdurl pygments filelock psutil safetensors packaging
 
-.PHONY: help gpu-wheels train demo test mutants test-docker test-slurm lint bench clean system-deps
+.PHONY: help gpu-wheels train demo docs test mutants test-docker test-slurm lint bench clean system-deps
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make train   train on Atari Breakout by exact RTRL (the CPU preset where there is no GPU); ARGS='--seed 2'"
 	@echo "make demo    exact RTRL against TBPTT on a task of memory: runs/demo/summary.md and a figure"
+	@echo "make docs    the documentation as a site: build/site/index.html"
 	@echo "make test    run the test suite"
 	@echo "make mutants   plant some 200 faults one by one, and show that the fast tests find each; ARGS='--only loss'"
 	@echo "make test-docker   build the image and train in containers: needs a Docker engine; minutes"
@@ -44,7 +46,11 @@ train: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/python launch.py experiment tmaze --seeds 0 1 2 --out runs/demo $(ARGS)
 
-test: $(STAMP) $(MIRROR)/.installed
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+test: $(STAMP) $(DOCS) $(MIRROR)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --durations=15 -rfEs $(ARGS)
 
 mutants: $(STAMP)
@@ -90,6 +96,10 @@ $(STAMP): pyproject.toml constraints.txt
 	echo "make: none of '$(PYTHON)' is a Python 3.11 or 3.12 with venv: install one, or name it: make PYTHON=/path/to/python3.11" >&2; \
 	exit 1
 	$(BIN)/python -m pip install --quiet -c constraints.txt ".[$(EXTRAS)]"
+	@touch $@
+
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt ".[docs]"
 	@touch $@
 
 $(MIRROR)/.installed: Makefile $(STAMP)

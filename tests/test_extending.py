@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from tests.pages import Block, blocks, run, sections
 from tests.test_architecture import import_faults
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,36 +20,7 @@ EXAMPLES = ("An environment", "A recurrent cell", "An objective", "A term of the
 NOT_COPIED = shutil.ignore_patterns(
     ".*", "__pycache__", "*.egg-info", "build", "docs", "results", "runs", "wandb"
 )
-BLOCK = re.compile(r"^```(python|diff|sh)(?: path=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
 pytestmark = pytest.mark.slow  # each of two tests starts a process that imports torch
-
-
-class Block(NamedTuple):
-    kind: str
-    path: str
-    """Of a new file"""
-    text: str
-
-    def added(self) -> Counter[str]:
-        """Lines that are new, by top folder."""
-        if self.kind == "python":
-            return Counter({self.path.partition("/")[0]: len(self.text.splitlines())})
-        folder, lines = "", Counter()
-        for line in self.text.splitlines():
-            if line.startswith("+++ b/"):
-                folder = line.removeprefix("+++ b/").partition("/")[0]
-            elif line.startswith("+"):
-                lines[folder] += 1
-        return lines
-
-
-def sections(page: str) -> dict[str, str]:
-    return {part.partition("\n")[0]: part for part in page.split("\n## ")[1:]}
-
-
-def blocks(section: str) -> list[Block]:
-    return [Block(*match) for match in BLOCK.findall(section)]
 
 
 def copy_of_the_tree(where: Path) -> Path:
@@ -67,39 +37,6 @@ def put(tree: Path, chosen: list[Block]) -> None:
             command = ["git", "apply", "--unsafe-paths", "-"]
             done = subprocess.run(command, input=block.text, cwd=tree, capture_output=True, text=True)
             assert done.returncode == 0, f"{done.stderr}\n{block.text}"
-
-
-# Runs commands of the page in one process, since importing torch takes longer than they do.
-DRIVER = """
-import shlex, sys
-import pytest
-import launch
-for command in sys.stdin.read().splitlines():
-    python, *words = shlex.split(command)
-    assert python == ".venv/bin/python", command
-    if words[:2] == ["-m", "pytest"]:
-        code = pytest.main(["-p", "no:cacheprovider", *words[2:]])
-    else:
-        assert words[0] == "launch.py", command
-        code = launch.main(words[1:])
-    print(f"exit code {int(code)} of: {command}", flush=True)
-"""
-
-
-def run(tree: Path, commands: list[str]) -> tuple[list[int], str]:
-    """Exit codes, and all that was printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER],
-        input="\n".join(commands),
-        cwd=tree,
-        env=os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    codes = [int(code) for code in re.findall(r"^exit code (\d+) of: ", done.stdout, re.MULTILINE)]
-    assert done.returncode == 0 and len(codes) == len(commands), done.stdout
-    return codes, done.stdout
 
 
 @pytest.fixture(autouse=True)

@@ -51,7 +51,7 @@ def test_every_requirement_is_pinned_to_a_version_that_it_allows() -> None:
     metadata = project()["project"]
     extras = metadata["optional-dependencies"]
     suites = {"atari", "procgen", "popgym", "minigrid", "mujoco", "vizdoom"}
-    assert set(extras) == {"ray", "tune", *suites, "wandb", "plot", "test"}
+    assert set(extras) == {"ray", "tune", *suites, "wandb", "docs", "plot", "test"}
     declared = [*metadata["dependencies"], *(line for lines in extras.values() for line in lines)]
     assert unpinned(declared, pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))) == []
 
