@@ -26,6 +26,8 @@ KEPT_LINES = 10_000
 class Report:
     """What has come together since the last one."""
 
+    number: int = 0
+    """Counts those of this rank."""
     printed: list[tuple[bool, str]] = field(default_factory=list)
     """Pieces of text, and whether each went to standard error."""
     rows: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
@@ -53,6 +55,9 @@ class Desk:
         self._printed: deque[tuple[bool, str]] = deque(maxlen=KEPT_LINES)
         self._rows: list[tuple[int, Mapping[str, float]]] = []
         self._ended = False
+        self._number = 0
+        self._told: tuple[list[tuple[bool, str]], list[tuple[int, Mapping[str, float]]]] = [], []
+        """What was taken last, as long as it is not known that it arrived."""
 
     def write(self, global_step: int, metrics: Mapping[str, float]) -> None:
         with self._changed:
@@ -70,18 +75,25 @@ class Desk:
             self._ended = True
             self._changed.notify_all()
 
-    def take(self, timeout_s: float) -> tuple[list[tuple[bool, str]], list[tuple[int, Mapping[str, float]]]]:
-        """Everything that lies here, as soon as there is something, or nothing after `timeout_s`."""
+    def take(self, timeout_s: float, heard: int = 0) -> Report:
+        """Everything that lies here, as soon as there is something, or nothing after `timeout_s`.
+
+        `heard`: the number of the last report that arrived. What was in one after it, which was lost, is in
+        this one too.
+        """
         deadline = time.monotonic() + timeout_s
         with self._changed:
-            while not (self._printed or self._rows or self._ended):
+            if heard == self._number:
+                self._told = [], []
+            while not (self._told[0] or self._told[1] or self._printed or self._rows or self._ended):
                 rest = deadline - time.monotonic()
                 if rest <= 0 or not self._changed.wait(rest):
                     break
-            printed, rows = list(self._printed), self._rows
+            self._told = [*self._told[0], *self._printed], [*self._told[1], *self._rows]
             self._printed.clear()
             self._rows = []
-        return printed, rows
+            self._number += 1
+            return Report(self._number, *self._told)
 
     def take_output(self) -> None:
         """From now on what this process prints lies here too."""

@@ -161,7 +161,7 @@ class Gang:
             sys.stdout.flush()
         for global_step, row in report.rows:
             self._records.write(global_step, row)
-        rank.heard_at, rank.still_s = time.monotonic(), report.still_s
+        rank.heard_at, rank.still_s, rank.heard = time.monotonic(), report.still_s, report.number
         rank.global_step = max(rank.global_step, report.global_step)
         if report.saves:
             self._failures = 0

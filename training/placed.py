@@ -38,6 +38,7 @@ class Placed:
         here = NodeAffinitySchedulingStrategy(node_id, soft=False)
         # It takes no CPU of Ray's, which are the actors', and sees the GPUs that the driver sees.
         options: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here}
+        options["max_task_retries"] = -1  # of calls that are lost: to one that is dead none is made again
         actor: Any = cast(Any, ray.remote)(concurrency_groups={GROUP: 2}, **options)(Rank)
         environment = {name: os.environ.get(name) for name in AS_THE_DRIVERS}
         self._handle = actor.remote(config.to_json(), environment, torch.get_num_threads(), os.getpid())
@@ -51,6 +52,8 @@ class Placed:
         self.global_step = 0
         """The latest that it told of."""
         self.hearing: Any = None
+        self.heard = 0
+        """The number of its last report that arrived."""
         self.listen()
 
     def _beside(self, method: str, *arguments: Any) -> Any:
@@ -63,7 +66,7 @@ class Placed:
         return self._handle.train.remote(str(run_dir), seconds_left)
 
     def listen(self, timeout_s: float = ANSWER_S) -> None:
-        self.hearing = self._beside("hear", timeout_s)
+        self.hearing = self._beside("hear", timeout_s, self.heard)
 
     def tell(self, reason: str) -> None:
         self.told = True

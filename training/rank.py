@@ -1,4 +1,5 @@
-"""A rank of the learner: a plain Ray actor, whose every call is answered once or never.
+"""A rank of the learner: a plain Ray actor. A call that is lost, or whose answer is, Ray makes again; none
+does twice what it did.
 
 What it needs besides Ray is imported when it builds, after it has said where it lives.
 
@@ -8,19 +9,23 @@ What it needs besides Ray is imported when it builds, after it has said where it
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
+import functools
 import os
 import select
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from actors.fleet.nodes import Identity, identity
+from actors.output import leave
 from configs.schema import Config
 from training.desk import Desk, Report
 
@@ -52,6 +57,23 @@ class Built:
     updates: int
 
 
+def once(method: Callable[..., Any]) -> Callable[..., Any]:
+    """What came of the first call is the answer to every later one."""
+
+    @functools.wraps(method)
+    def call(self: Rank, *arguments: Any) -> Any:
+        outcome = self.outcomes.get(method.__name__)
+        if outcome is None:
+            outcome = self.outcomes[method.__name__] = Future()
+            try:
+                outcome.set_result(method(self, *arguments))
+            except BaseException as error:
+                outcome.set_exception(error)
+        return outcome.result()
+
+    return call
+
+
 class Rank:
     def __init__(
         self, config_json: str, environment: Mapping[str, str | None], threads: int, driver: int
@@ -72,15 +94,19 @@ class Rank:
         )
         faulthandler.register(DUMP, all_threads=True)  # to the log itself, whatever becomes of sys.stderr
         self._desk.take_output()
+        atexit.register(leave)
         self._workers = ExitStack()
         self._learning: Learning | None = None
         self._flag: StopFlag | None = None
         self._asked: str | None = None
         self._since = time.monotonic()
+        self.outcomes: dict[str, Future[Any]] = {}
+        """Of the calls that may come twice (`once`)."""
 
     def identity(self) -> Identity:
         return identity()
 
+    @once
     def build(self, run_dir: str | None) -> Built:
         """`run_dir`: of the run that goes on; None where one begins. Raises as `Learning`."""
         import torch
@@ -95,6 +121,7 @@ class Rank:
         self._learning = Learning(config, None if run_dir is None else Path(run_dir), self._workers)
         return Built(self._learning.learner.global_step, self._learning.learner.updates)
 
+    @once
     def train(self, run_dir: str, seconds_left: float | None) -> Ending:
         """`seconds_left`: until the run's time limit, which the driver keeps. Raises as `TrainLoop.run`."""
         assert self._learning is not None and self._flag is not None, "build() comes first"
@@ -112,16 +139,16 @@ class Rank:
         if self._flag is not None:
             self._flag.reason = reason
 
-    def hear(self, timeout_s: float) -> Report:
-        """What there is to tell, at the latest after `timeout_s`."""
-        printed, rows = self._desk.take(timeout_s)
+    def hear(self, timeout_s: float, heard: int) -> Report:
+        """What there is to tell, at the latest after `timeout_s`. `heard`: the number of the last report that
+        arrived."""
+        report = self._desk.take(timeout_s, heard)
         learning = self._learning
         loop = None if learning is None else learning.loop
         if learning is None or loop is None:
-            return Report(printed, rows, still_s=time.monotonic() - self._since)
-        return Report(
-            printed,
-            rows,
+            return replace(report, still_s=time.monotonic() - self._since)
+        return replace(
+            report,
             still_s=time.monotonic() - max(self._since, loop.came_round),
             updates=learning.learner.updates,
             global_step=learning.learner.global_step,

@@ -34,6 +34,8 @@ _EXCLUDES = (".git", ".venv", "runs", "build", "tests", "docs", "benchmarks/resu
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray for the process that `ray job submit` starts."""
 CONNECT_TIMEOUT_S = 10.0
+LEAVE_S = 5.0
+"""So long Ray's processes have to end by themselves."""
 START_ATTEMPTS = 3
 _GIVEN_UP = "timed out during startup"
 
@@ -76,6 +78,8 @@ def set_environment() -> None:
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     # Workers that Ray starts ahead of need are of another environment than a run's, and would never be used.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    # The control store would keep a record of each of 100,000 calls, for a dashboard that is not there.
+    os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
     # Ray makes its workers nice; here they are half of the work, and a busy machine would starve them.
     os.environ.setdefault("RAY_worker_niceness", "0")
 
@@ -93,6 +97,8 @@ def _own(config: RayConfig, num_cpus: int, num_gpus: int) -> Iterator[None]:
     # What this process finds on PYTHONPATH, an environment's package say, its workers find too.
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     with session_folder() as folder:
+        mine = psutil.Process()
+        before, begun = set(mine.children()), list[psutil.Process]()
         try:
             _start(
                 num_cpus=num_cpus,
@@ -104,9 +110,30 @@ def _own(config: RayConfig, num_cpus: int, num_gpus: int) -> Iterator[None]:
                 _temp_dir=str(folder),
                 runtime_env={"env_vars": {"PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"}},
             )
+            begun = [child for child in mine.children() if child not in before]
             yield
         finally:
+            family = _families(begun)
             ray.shutdown()
+            _end(family)
+
+
+def _families(begun: list[psutil.Process]) -> list[psutil.Process]:
+    """These processes, and all that come from them."""
+    found = list(begun)
+    for process in begun:
+        with suppress(psutil.NoSuchProcess):
+            found += process.children(recursive=True)
+    return found
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """Waits until they have ended, and kills those that do not: one that is stopped hears of no end."""
+    _, left = psutil.wait_procs(processes, timeout=LEAVE_S)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=LEAVE_S)
 
 
 def _start(**options: Any) -> None:
@@ -124,10 +151,7 @@ def _start(**options: Any) -> None:
             if _GIVEN_UP not in str(error):
                 raise
             left = [child for child in mine.children(recursive=True) if child not in before]
-            for child in left:
-                with suppress(psutil.NoSuchProcess):
-                    child.kill()
-            psutil.wait_procs(left, timeout=CONNECT_TIMEOUT_S)
+            _end(left)
             ray.shutdown()
             if attempt == START_ATTEMPTS:
                 raise FleetError(

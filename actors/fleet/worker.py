@@ -6,6 +6,7 @@ after they have said where they live: a node that lacks a package is known then.
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import ray
 
 from actors.fleet.nodes import Identity, UnfitNodeError, identity, unfitness
-from actors.output import make_output_last
+from actors.output import leave, make_output_last
 from actors.weights import WeightSource
 from configs.schema import Config, ConfigError
 
@@ -39,6 +40,7 @@ class RolloutWorker:
 
     def __init__(self, config_json: str, source: WeightSource, actor_id: int, incarnation: int) -> None:
         make_output_last()
+        atexit.register(leave)
         self._arguments = (config_json, source, actor_id, incarnation)
         self._collector: Collector | None = None
 
@@ -83,6 +85,7 @@ class EvaluationWorker:
         import torch
 
         make_output_last()
+        atexit.register(leave)
         self._config, self._source = Config.from_json(config_json), source
         threads = self._config.evaluator_threads
         self._config = replace(self._config, env=replace(self._config.env, num_threads=threads))

@@ -42,6 +42,13 @@ def _ascii() -> TextIO:
     return io.TextIOWrapper(io.BytesIO(), encoding="ascii")
 
 
+def test_who_leaves_writes_what_it_printed_and_does_nothing_else() -> None:
+    code = "import atexit, sys; from actors.output import leave; "
+    code += "atexit.register(print, 'too late'); atexit.register(leave); print('printed'); sys.exit(1)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "printed\n", "and the exit code is 0"
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what is left in the buffers
 @pytest.mark.parametrize("broken", [_full, _reader_gone, _terminal_gone, _closed, _ascii])
 def test_a_stream_that_breaks_is_told_of_once_and_never_raises(broken) -> None:

@@ -28,13 +28,13 @@ WITHOUT_END = ("--total-steps", "1000000000", "--log-interval-s", "0.05")
 
 
 def _begin(
-    launch: Launch, run_dir: Path, *more: str, fault: str = "", wandb: str = "disabled"
+    launch: Launch, run_dir: Path, *more: str, fault: str = "", wandb: str = "disabled", **environment: str
 ) -> subprocess.Popen[str]:
     path = run_dir.with_name("fault")
     if fault:
         path.write_text(fault)
     words = ("train", "cartpole_rtrl", "--run-dir", str(run_dir), *ENV, *SMALL, *WITHOUT_END)
-    return launch.start(*words, "--wandb.mode", wandb, *more, **{LEARNER_FAULT: str(path)})
+    return launch.start(*words, "--wandb.mode", wandb, *more, **{LEARNER_FAULT: str(path)}, **environment)
 
 
 def _status(run_dir: Path) -> dict[str, Any]:
@@ -117,9 +117,13 @@ def test_a_learner_that_keeps_dying_ends_the_run_with_the_cause(launch: Launch, 
 
 def test_an_error_and_a_hanging_loop_are_told_and_survived(launch: Launch, tmp_path: Path) -> None:
     """An error leaves a checkpoint behind, and says itself what it is; that a loop does not come round is
-    found though the process answers, and where it hangs is told."""
+    found though the process answers, and where it hangs is told. The first answers of every process to every
+    other are lost meanwhile, which costs no learner."""
     run_dir = tmp_path / "run"
-    process = _begin(launch, run_dir, "--ray.learner-timeout-s", "60", fault="raise 3 1")
+    lost = {"CoreWorkerService.grpc_client.PushTask": {"num_failures": 4, "resp_failure_prob": 100}}
+    environment = {"RAY_testing_rpc_failure": json.dumps(lost)}
+    limits = ("--ray.learner-timeout-s", "60")
+    process = _begin(launch, run_dir, *limits, fault="raise 3 1", **environment)
     wait_until(lambda: run_dir.joinpath("starts.jsonl").exists() and len(_starts(run_dir)) == 2, of=process)
     assert _starts(run_dir) == [0, 3 * 20]
     (tmp_path / "fault").write_text("hang 4 1")
@@ -128,6 +132,8 @@ def test_an_error_and_a_hanging_loop_are_told_and_survived(launch: Launch, tmp_p
     code, output = ended(process)
     assert code == 0, output
     assert "RuntimeError: the learner broke" in output and "it has not moved for" in output, output
+    assert "Task Rank.build failed" in output and "Task Rank.hear failed" in output, "calls were lost"
+    assert output.count("the learner failed") == 2, output
     assert "faulty_learner.py" in output.partition("it has not moved for")[2], output
 
 

@@ -17,6 +17,12 @@ MUTANTS: list[Mutant] = [
             "self._printed.append((error, text))\n            self._changed.notify_all()",
             "self._printed.append((error, text))",
         ),
+        (
+            "what was in a lost answer is lost",
+            "            if heard == self._number:\n                self._told",
+            "            if True:\n                self._told",
+        ),
+        ("what has arrived is told again", "if heard == self._number:", "if False:"),
         ("lines without end fill the memory", "deque(maxlen=KEPT_LINES)", "deque()"),
     ),
     *in_file(

@@ -6,13 +6,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
+from actors.fleet import cluster
 from actors.fleet.session_folder import PREFIX, session_parent
 from configs.schema import ConfigError
+from tests.integration.cli import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
@@ -101,3 +104,24 @@ def test_ray_starts_below_a_long_temporary_folder(tmp_path: Path) -> None:
     temporary.mkdir()
     done = subprocess.run(python(RAY, temporary), cwd=ROOT, capture_output=True, text=True)
     assert "started True" in done.stdout, done.stderr
+
+
+def test_what_a_session_has_begun_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what is stopped, and hears of no end; and what comes from it, though its parent ends first."""
+    monkeypatch.setattr(cluster, "LEAVE_S", 0.2)
+    sleeper = "subprocess.Popen(['sleep', '1000'], stdout=subprocess.DEVNULL)"
+    code = f"import subprocess, sys; print({sleeper}.pid, flush=True); sys.stdin.read()"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    try:
+        family = cluster._families([psutil.Process(parent.pid)])
+        child.suspend()
+        parent.communicate(timeout=PATIENCE_S)
+        assert child.status() == psutil.STATUS_STOPPED
+        cluster._end(family)
+        gone = not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+        assert gone, "_end has waited for it"
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
