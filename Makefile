@@ -1,5 +1,5 @@
 # Everything runs in .venv, which is made from pyproject.toml at the versions of constraints.txt.
-# PYTHON=... chooses the interpreter of a new .venv; ARGS=... goes to `make train`, `demo`, `mutants` and `bench` as it stands.
+# PYTHON=... chooses the interpreter of a new .venv; ARGS=... goes to `make train`, `demo`, `soak`, `mutants` and `bench` as it stands.
 
 PYTHON ?= python3.11 python3.12 python3
 EXTRAS := ray,tune,atari,procgen,popgym,minigrid,mujoco,vizdoom,wandb,plot,test
@@ -16,13 +16,16 @@ DOCS := $(VENV)/.docs
 MIRROR := build/procgen-mirror
 MIRROR_PINS := procgen-mirror==0.10.7 gym3==0.3.3 gym==0.26.2
 
+# How long `make soak` shakes its runs, in minutes.
+MINUTES ?= 20
+
 # What Atari inline needs beside torch, triton and numpy: for `python -m benchmarks.gpu --wheels`, on a machine without
 # network. GPU_PYTHON: that machine's.
 GPU_PYTHON ?= 3.12
 GPU_WHEELS := ale-py gymnasium cloudpickle farama-notifications typing-extensions tyro docstring-parser typeguard rich \
 	markdown-it-py mdurl pygments filelock psutil safetensors packaging
 
-.PHONY: help gpu-wheels train demo docs test mutants test-docker test-slurm lint bench clean system-deps
+.PHONY: help gpu-wheels train demo docs test soak mutants test-docker test-slurm lint bench clean system-deps
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +33,7 @@ help:
 	@echo "make demo    exact RTRL against TBPTT on a task of memory: runs/demo/summary.md and a figure"
 	@echo "make docs    the documentation as a site: build/site/index.html"
 	@echo "make test    run the test suite"
+	@echo "make soak    train for 20 minutes under random kills, and hold what is left to account; MINUTES=60"
 	@echo "make mutants   plant some 200 faults one by one, and show that the fast tests find each; ARGS='--only loss'"
 	@echo "make test-docker   build the image and train in containers: needs a Docker engine; minutes"
 	@echo "make test-slurm   run the SLURM script in a SLURM of one node: needs root, slurm-wlm and munge; minutes"
@@ -52,6 +56,9 @@ docs: $(DOCS)
 
 test: $(STAMP) $(DOCS) $(MIRROR)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --durations=15 -rfEs $(ARGS)
+
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak.run --minutes $(MINUTES) $(ARGS)
 
 mutants: $(STAMP)
 	$(BIN)/python -m tests.mutants.run $(ARGS)

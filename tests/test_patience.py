@@ -26,6 +26,7 @@ SLEEPERS = {
     "conftest.py": "between two looks at the processes",
     "mutants/run.py": "between two looks at the processes",
     "integration/conftest.py": "between two looks at what is left",
+    "soak/run.py": "between two looks at a run",
 }
 """Files that may sleep, and why."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -62,6 +63,20 @@ def test_every_row_says_what_became_of_all_that_was_asked_for(tmp_path: Path) ->
         learned = row["charts/updates"] * config.batch_size
         assert row["unrolls/asked"] == row["unrolls/arrived"] == learned + row["unrolls/waiting"]
         assert row["unrolls/dropped"] == row["unrolls/under_way"] == row["unrolls/missing"] == 0
+
+
+def test_a_clock_that_is_set_back_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an hour at every look. Only what is said to be a time of day may follow it."""
+    config = tiny(total_steps=5 * STEPS, log_interval_s=1e-9)
+    straight = Run(config, tmp_path / "straight")
+    straight.run()
+    hours, rows = itertools.count(), list[Mapping[str, float]]()
+    monkeypatch.setattr(time, "time", lambda: 1e9 - 3600.0 * next(hours))
+    run = Run(config, tmp_path / "back", on_row=rows.append)
+    assert run.run() == f"total_steps = {5 * STEPS} reached"
+    assert next(hours) >= 5, "nobody looked at the clock, and the test shows nothing"
+    assert different(straight.saved(), run.saved()) == []
+    assert len(rows) == 5 and all(row["queue/wait_ms"] >= 0 < row["charts/SPS"] for row in rows)
 
 
 def test_a_stop_before_the_first_rollout_and_after_the_last_update(tmp_path: Path) -> None:
