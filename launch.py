@@ -16,7 +16,7 @@
 
 The data of a training run:
 
-    actors/  one RolloutWorker an actor              learner/  this process, or a rank in Ray (training/)
+    actors/  one RolloutWorker an actor              learner/  this process, or ranks in Ray (training/)
     +-------------------------------+                +---------------------------------------+
     | envs -> x_t, r_t, done_t      |    Rollout     | Batcher -> Batch -> Learner.update    |
     |   ^                           | -------------> |   TraceBank: a row of traces a stream |
@@ -55,6 +55,7 @@ from actors.policy import Policy
 from actors.policy.precision import check_compute, told
 from command_line import Start, asked_to_train
 from configs.layout import described, laid_out, laid_out_in_cluster, machine_named
+from configs.learners import Part
 from configs.machine import available_cores, available_memory
 from configs.paths import new_file_argument
 from configs.schema import Config, ConfigError
@@ -110,12 +111,13 @@ def run(start: Start, signals: ExitStack, held: ExitStack, workers: ExitStack) -
     if config.eval.interval_steps:
         check_evaluation(config)
     spec = env_spec(config.env)
-    device = resolve_device(config.device)
+    device = resolve_device(config.device, Part(0, config.num_learners))
     own_ray = not (config.ray.address or os.environ.get("RAY_ADDRESS"))
     cores, memory = available_cores(), available_memory()
     gpus = gpu_memory()
     # Beside a GPU one core is the learner's thread's.
-    laid = laid_out(config, max(1, cores - (device.type == "cuda")), memory / 2**20, len(gpus))
+    free_cores = cores - config.num_learners * (device.type == "cuda")
+    laid = laid_out(config, max(1, free_cores), memory / 2**20, len(gpus))
     if own_ray:
         check_device(laid)
     policy = Policy(spec, config.policy)

@@ -160,8 +160,11 @@ def check_acting(config: Config) -> None:
             )
 
 
-def make_collector(config: Config, source: WeightSource, actor_id: int, incarnation: int) -> Collector:
+def make_collector(
+    config: Config, source: WeightSource, actor_id: int, incarnation: int, *, first_stream: int = 0
+) -> Collector:
     """The streams of one actor life. All its randomness comes from `incarnation`. Sets TF32 for this process.
+    `first_stream`: the number in the run of what is stream 0 here, where `config` is of a part of one.
 
     Raises EnvError and EnvFaultError; the envs are closed by then.
     """
@@ -172,7 +175,7 @@ def make_collector(config: Config, source: WeightSource, actor_id: int, incarnat
     try:
         for start, stop in pairwise(starts):
             slots = dataclasses.replace(config.env, num_envs=stop - start)
-            envs.append(make_vec(slots, first_stream=start))
+            envs.append(make_vec(slots, first_stream=first_stream + start))
         policy = Policy(envs[0].spec, config.policy)
         set_encoder_dtype(policy, config.compute.actor_encoder_dtype)
         return Collector(

@@ -13,6 +13,7 @@ MAY_CHANGE = frozenset(
             "run_dir",
             "runtime",
             "device",
+            "num_learners",
             "learner_threads",
             "num_actors",
             "actor_groups",

@@ -47,7 +47,8 @@ def laid_out(
     `cpus`: that actors may take. `memory_mib`: of the machine; actors take half of it at most. `gpus`: that
     actors may act on; `gpu_cpus` of the CPUs are beside them, None: all.
 
-    The rule: as many actors as have `env.num_threads` CPUs each, no more than there are streams; inline one.
+    The rule: as many actors as have `env.num_threads` CPUs each, no more than there are streams, and equally
+    many for each learner; inline one.
     Where a GPU is, and the envs run beside their actor (natively, or as programs of their own), the policy is
     on it; and native envs have one or two actors a GPU, which share the CPUs beside it.
 
@@ -75,6 +76,7 @@ def laid_out(
         if fat:
             room = min(room, gpus * (ACTORS_A_GPU if cpus >= CPUS_FOR_TWO * gpus else 1))
         actors = int(max(1, min(streams // config.actor_groups, room)))
+        actors = max(config.num_learners, actors - actors % config.num_learners)
     slots = -(-streams // actors)
     if not threads:
         threads = max(1, min(cpus // actors, slots)) if fat else 1
@@ -108,10 +110,10 @@ def machine_named(cores: int, gpus: int) -> str:
 
 
 def _share(config: Config, actors: int, gpus: int) -> float:
-    """Of a GPU for each actor, and the evaluator, and the learner where there is no other GPU. It is one of a
-    whole number of equal parts: Ray fills one GPU after the other."""
-    learner = gpus == 1 and config.device != "cpu"
-    places = -(-(actors + (config.eval.interval_steps > 0) + learner) // gpus)
+    """Of a GPU for each actor, and the evaluator, and the learners where there is no other GPU. It is one of
+    a whole number of equal parts: Ray fills one GPU after the other."""
+    learners = config.num_learners if gpus == config.num_learners and config.device != "cpu" else 0
+    places = -(-(actors + (config.eval.interval_steps > 0) + learners) // gpus)
     return SHARES // places / SHARES
 
 
@@ -193,6 +195,9 @@ def described(asked: Config, laid: Config, chosen_for: str) -> str:
     if laid.acting_device != "cpu":
         text += f", acting on {laid.acting_device}"
         text += f" ({laid.ray.actor_gpus:g} of a GPU each)" if laid.runtime == "ray" else ""
+    if (learners := laid.num_learners) > 1:
+        text += f"; {learners} learners, each with {actors // learners} of them, "
+        text += f"{laid.num_streams // learners} streams and {laid.batch_size // learners} columns of a batch"
     if asked.num_actors or asked.env.num_envs:
         return text
     return f"{text}, chosen for {chosen_for} (--num-actors sets another number)"

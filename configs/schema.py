@@ -19,6 +19,7 @@ from configs.core import Core, RotationConfig, carries_traces, check_credit
 from configs.env import AtariConfig, DmlabConfig, EnvConfig, MemoryConfig, ProcgenConfig, VizdoomConfig
 from configs.error import ConfigError, require
 from configs.layout import check_layout
+from configs.learners import check_learners
 from configs.parts import (
     CheckpointConfig,
     Credit,
@@ -92,8 +93,10 @@ class Config:
     runtime: Runtime = "ray"
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, ..."""
+    num_learners: int = 1
+    """Processes that learn, through Ray, each from a part of the streams, on a GPU of its own."""
     learner_threads: int = 0
-    """CPU threads of the learner; 0: torch's default."""
+    """CPU threads of a learner; 0: torch's default, which several learners share."""
     total_steps: int = 200_000_000
     """Agent steps, summed over all streams, after which the run ends; the learning rate falls to 0."""
     time_limit_s: float | None = None
@@ -113,7 +116,7 @@ class Config:
     unroll_length: int = 50
     """T: steps of a rollout."""
     batch_size: int = 32
-    """B: rollout columns (streams) of one learner batch."""
+    """B: rollout columns (streams) of one update, of all learners."""
 
     publish_interval: int = 1
     """Updates between two publications of weights: more is policy lag on purpose."""
@@ -246,6 +249,7 @@ class Config:
             "inline acting and learning are one thread's work: set 'auto' or 'off', or runtime = 'ray'",
         )
         check_layout(self)
+        check_learners(self)
 
     @property
     def steps_per_update(self) -> int:

@@ -129,8 +129,10 @@ def within_memory(
     learning = [share for share in shares if share.on_device and device.type == "cuda"]
     _tell([share for share in shares if share not in learning], "this machine", host)
     if gpus and (acting or learning):
-        index = device.index or 0
-        _tell(acting + learning, f"cuda:{index}", gpus[index])
+        index, learners = device.index or 0, config.num_learners
+        learning = [dataclasses.replace(share, size=share.size // learners) for share in learning]
+        where = f"cuda:{index}" if learners == 1 else f"each of cuda:0 to cuda:{learners - 1}"
+        _tell(acting + learning, where, min(gpus[index : index + learners]))
     return config
 
 

@@ -26,12 +26,15 @@ from torch import Tensor
 from actors.policy import Policy
 from actors.policy.precision import set_encoder_dtype
 from actors.rollout import map_observation
+from configs.error import require
+from configs.learners import WHOLE, Part
 from configs.schema import Config, ConfigError
 from learner.batcher import Batch
 from learner.kept import Kept
 from learner.memory import naming_sizes
 from learner.objectives import OBJECTIVES
 from learner.optimizer import PolicyOptimizer
+from learner.ranks import Alone, Ranks
 from learner.records.timing import Stopwatch
 from learner.report import Report
 from learner.rewards import RewardNormaliser
@@ -46,8 +49,11 @@ class LearnerError(RuntimeError):
 class Learner:
     """Owns the weights, the optimiser, the traces and the counters."""
 
-    def __init__(self, policy: Policy, config: Config, device: torch.device) -> None:
-        self.config = config
+    def __init__(
+        self, policy: Policy, config: Config, device: torch.device, ranks: Ranks | None = None
+    ) -> None:
+        """`config`: of several `ranks` what this one has of streams and batch."""
+        self.config, self.ranks = config, ranks or Alone()
         with naming_sizes(config, policy, device):
             self.policy = policy.to(device).train()
             set_encoder_dtype(self.policy, config.compute.encoder_dtype)
@@ -62,7 +68,7 @@ class Learner:
         self.updates = 0
         """Batches learned from; also the version of the weights."""
         self.global_step = 0
-        """Agent steps learned from, T * B an update."""
+        """Agent steps learned from, T * B an update, of all ranks."""
         self.optimizer = PolicyOptimizer(self.policy, config)
         self._moving = False
         self._sound = torch.ones((), dtype=torch.bool, device=device)
@@ -84,34 +90,31 @@ class Learner:
         self.launch(batch)
         return self.read()
 
-    def launch(self, batch: Batch) -> None:
+    def launch(self, batch: Batch, steps: int | None = None) -> None:
         """Learns from one batch, by the gradient steps of the objective. Counts it as learned from; `read`
-        tells what became of it."""
+        tells what became of it. `steps`: of the batches of all ranks."""
         watch, report = Stopwatch(self.device), Report(self.updates, self.global_step)
         statistics = Kept(self._statistics())
         if self.rewards is not None:
-            batch = self.rewards(batch)
+            batch = self.rewards(batch, self.ranks.add_up)
         learning_rate = self.learning_rate
         for loss in self.objective.losses(batch, self.updates, watch):
             self.optimizer.zero_grad()
             loss.total.backward()
-            grad_norm = torch.nn.utils.get_total_norm(self._gradients())
             watch.lap("backward")
-            self._sound = self._sound & loss.total.detach().isfinite() & grad_norm.isfinite()
-            report.add_loss(loss, grad_norm)
-            report.add(loss.finish())
-            self._moving = True
-            torch.nn.utils.clip_grads_with_norm_(
-                self.policy.parameters(), self.config.grad_norm_clipping, grad_norm
-            )
-            self.optimizer.step(learning_rate, self._sound)
+            report.add(loss.finish())  # it measures this rank's own gradient
+            total = loss.total.detach().clone()
+            grad_norm = self._join(total)
+            watch.lap("backward" if self.ranks.of == 1 else "sum")
+            report.add_loss(loss, grad_norm, total)
+            self._move(learning_rate, grad_norm)
             watch.lap("optimizer")
         report.add(self._observe(batch))
         statistics.restore_unless(self._sound)
         watch.lap("optimizer")
         lag = self.updates - batch.policy_version_min
         self.updates += 1
-        self.global_step += batch.num_steps
+        self.global_step += batch.num_steps if steps is None else steps
         self._moving = False
         report.add(
             {
@@ -123,6 +126,40 @@ class Learner:
         )
         report.send(watch)
         self._reports.append(report)
+
+    def follow(self, steps: int) -> None:
+        """Takes the step that other ranks have batches for, of so many agent steps; this one has none."""
+        statistics = Kept(self._statistics())
+        if self.rewards is not None:
+            self.rewards.follow(self.ranks.add_up)
+        self.optimizer.zero_grad()
+        dtype = next(self.policy.parameters()).dtype
+        self._move(self.learning_rate, self._join(torch.zeros((), dtype=dtype, device=self.device)))
+        if self.policy.normaliser is not None:
+            self.policy.normaliser.follow(self.ranks.add_up)
+        statistics.restore_unless(self._sound)
+        self.updates += 1
+        self.global_step += steps
+        self._moving = False
+
+    def _join(self, loss: Tensor) -> Tensor:
+        """Sums the gradients of all ranks, and their losses. The norm of the sum, []."""
+        if self.ranks.of > 1:  # the same bucket on all of them, whatever of the policy a batch reaches
+            for weight in self.policy.parameters():
+                if weight.requires_grad and weight.grad is None:
+                    weight.grad = torch.zeros_like(weight)
+        gradients = self._gradients()
+        self.ranks.add_up([loss, *gradients])
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self._sound = self._sound & loss.isfinite() & norm.isfinite()
+        return norm
+
+    def _move(self, learning_rate: float, grad_norm: Tensor) -> None:
+        self._moving = True
+        torch.nn.utils.clip_grads_with_norm_(
+            self.policy.parameters(), self.config.grad_norm_clipping, grad_norm
+        )
+        self.optimizer.step(learning_rate, self._sound)
 
     def read(self) -> dict[str, float]:
         """The metrics of `learner.records.metrics` that the oldest unread update can tell, means over its
@@ -152,7 +189,7 @@ class Learner:
         told: dict[str, Tensor] = {}
         if (normaliser := self.policy.normaliser) is not None:
             seen = map_observation(lambda part: part[:-1], batch.observation)
-            told["normalise/observations_clipped"] = normaliser.take(seen)
+            told["normalise/observations_clipped"] = normaliser.take(seen, self.ranks.add_up)
         if batch.reward_deviation is not None:
             told["normalise/return_deviation"] = batch.reward_deviation
         return told
@@ -217,13 +254,20 @@ class Learner:
             self.rewards.load_streams(sums)
 
 
-def resolve_device(name: str) -> torch.device:
-    """`auto` is the first GPU, else the CPU; a GPU becomes the current one of this process.
+def resolve_device(name: str, part: Part = WHOLE) -> torch.device:
+    """`auto` is the first GPU, else the CPU; a GPU becomes the current one of this process. Each of several
+    learners has a GPU of its own.
 
     Raises ConfigError for a device that is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        if part.of == 1:
+            return torch.device(name)
+    if part.of > 1 and name != "cpu":
+        gpus, remedy = torch.cuda.device_count(), "lower it, or set device = 'cpu'"
+        require(gpus >= part.of, "num_learners", part.of, f"each needs a GPU, and there are {gpus}: {remedy}")
+        name = f"cuda:{part.number}"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)

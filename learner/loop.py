@@ -4,7 +4,9 @@
                                   |-> Metrics --Sink--> metrics.jsonl, W&B, the progress view
                                   '-> checkpoints, at an interval and at the end
 
-The loop knows the actors only as a source of rollouts.
+The loop knows the actors only as a source of rollouts. Of several learners each runs one, on its own actors
+and streams, to which it hands the weights that are the same on all; before each update they agree whether
+there is one (ranks.py), and the first evaluates, records and saves.
 
 How it ends: at total_steps, at time_limit_s or when it is asked to stop, each with a checkpoint; or by an
 error, before which a checkpoint is written too, unless the weights themselves are in doubt. Streams that can
@@ -13,54 +15,29 @@ be written down go into the checkpoint whole, with the rollouts that wait here f
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Collection
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from numpy.typing import NDArray
-
-from actors.rollout import Rollout
 from configs.schema import Config
-from envs.scores import suite_for
 from learner.batcher import Batch
 from learner.learner import Learner
 from learner.memory import naming_sizes
 from learner.prefetch import make_feed
 from learner.publish import Publisher
+from learner.ranks import Agreed
 from learner.records import checkpoint
 from learner.records.best import BestCheckpoint
 from learner.records.evaluations import Evaluations, Evaluator
-from learner.records.metrics import Metrics
 from learner.records.sinks import Sink
-from learner.records.timing import Stopwatch, Timesheet
+from learner.records.timing import Stopwatch
+from learner.rows import Rows
 from learner.run_state import RunState
-
-
-class Counters(Protocol):
-    actors: int
-    actor_restarts: int
-    env_errors: int
-    lost_calls: int
-    starved_s: float
-    rollouts_ready: int
-
-
-class RolloutSource(Protocol):
-    """What the loop needs of a fleet of actors."""
-
-    @property
-    def counters(self) -> Counters: ...
-
-    def next_rollout(self, timeout_s: float, skip: Collection[int] = ()) -> Rollout | None: ...
-
-    def unrolls(self) -> dict[str, int]: ...
-
-    def state_dict(self) -> dict[str, NDArray[Any]] | None: ...
-    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None: ...
+from learner.source import RolloutSource
 
 
 @dataclass(slots=True)
@@ -94,13 +71,14 @@ class TrainLoop:
         evaluator: Evaluator | None = None,
     ) -> None:
         self.config = config
-        self.learner = learner
-        self._source = source
+        self.learner, self._ranks = learner, learner.ranks
+        self._first = learner.ranks.number == 0
+        """Of several learners, the one that records and saves."""
         self._publisher = publisher
-        self._sink = sink
-        self._frames_per_step = frames_per_step
         self._stop = stop
-        self._metrics = Metrics(suite_for(config.env))
+        self._feed = make_feed(learner.config, source, learner.device, lambda: learner.updates)
+        self._rows = Rows(config, learner, source, self._feed, publisher, sink, frames_per_step)
+        self._metrics, self.spent = self._rows.metrics, self._rows.spent
         self._evaluations = None
         if evaluator is not None:
             self._evaluations = Evaluations(
@@ -112,22 +90,24 @@ class TrainLoop:
                 lambda: self._must_end() is not None,
                 BestCheckpoint(checkpoints, config.preset),
             )
-        self._feed = make_feed(config, source, learner.device, lambda: learner.updates)
         self._state = RunState(
             config, learner, source, self._feed.batcher, publisher, self._metrics, checkpoints
         )
-        self._checkpoint_errors = 0
         self.saves = 0
         """Checkpoints written in passing: not the first, nor the last, nor one because of an error."""
         self.came_round = time.monotonic()
         """When the loop last asked whether it is to end: one that has not for long hangs."""
+        self._batch: Batch | None = None
         self._copying: deque[Stopwatch] = deque()
         """Of the updates that were launched and not read."""
-        self.spent = Timesheet()
+        self._fed = math.inf
+        """When there was last a batch; not before the first one."""
 
     def resume(self, state: dict[str, Any]) -> None:
         """Takes up what `Learner.load_state_dict` does not, and says what became of the streams."""
-        print(self._state.resume(state), flush=True)
+        said = self._state.resume(state)
+        if self._first:
+            print(said, flush=True)
 
     def run(self) -> str:
         """Trains until total_steps, time_limit_s or the stop flag. Returns why it ended.
@@ -146,60 +126,58 @@ class TrainLoop:
             self._feed.close()
 
     def _train(self) -> str:
-        if self.learner.updates == 0:
+        if self.learner.updates == 0 and self._first:
             self._state.save()  # so that a run that is killed early can be resumed too
-        last_log = last_save = time.monotonic()
-        if self.config.time_limit_s is not None and self._stop.deadline is None:
-            self._stop.deadline = last_log + self.config.time_limit_s
-        logged_step = saved_step = self.learner.global_step
-        saving = self.config.checkpoint
-        while (reason := self._finished()) is None:
-            if not self._update():
-                continue
+        last_save = time.monotonic()
+        if self.config.time_limit_s is not None and self._stop.deadline is None and self._first:
+            self._stop.deadline = last_save + self.config.time_limit_s
+        saved_step, saving = self.learner.global_step, self.config.checkpoint
+        self._rows.begin()
+        while (agreed := self._agreed()).step:
+            self._update(agreed)
             if self._evaluations is not None:
                 with self.spent.timed("evaluate"):
                     self._evaluations.poll()
-            now = time.monotonic()
-            steps = self.learner.global_step - logged_step
-            if now - last_log >= self.config.log_interval_s and steps >= self.config.log_interval_steps:
-                self._log(steps, now - last_log)
-                last_log, logged_step = now, self.learner.global_step
+            if agreed.log and self._rows.are_enough():
+                self._read(0)
+                self._rows.write()
             steps = self.learner.global_step - saved_step
-            if now - last_save >= saving.interval_s and steps >= saving.interval_steps:
+            now = time.monotonic()
+            if self._first and now - last_save >= saving.interval_s and steps >= saving.interval_steps:
                 self._save_or_count()
                 last_save, saved_step = now, self.learner.global_step
+        reason = self._finished()  # None: another learner was asked to stop
         self._read(0)
-        self._state.save()  # before all that may take long or fail
+        if self._first:
+            self._state.save()  # before all that may take long or fail
         self._feed.close()
-        if self._evaluations is not None and self._must_end() is None:
+        if self._rows.steps:
+            self._rows.gather()  # the others are not to wait for what follows
+        if self._evaluations is not None and reason is not None and self._must_end() is None:
             self._publisher.publish(self.learner.policy, self.learner.updates)
             self._publisher.flush()
             self._evaluations.finish()
-        steps = self.learner.global_step - logged_step
-        if steps:
-            self._log(steps, time.monotonic() - last_log)
-        elif rest := self._metrics.reduce():
-            self._sink.write(self.learner.global_step, rest)
-        return reason
+        self._rows.end()
+        return reason or "another learner was asked to stop"
 
-    def _update(self) -> bool:
-        """One update and its publication, and the metrics of the one before; False where the run is to end
-        instead."""
-        batch = self._next_batch()
-        if batch is None:
-            return False
+    def _update(self, agreed: Agreed) -> None:
+        """One update and its publication, and the metrics of the one before."""
+        batch, self._batch = self._batch, None
         with self._naming_sizes():
-            self.learner.launch(batch)
-        self._copying.append(batch.copying)
+            if batch is None:
+                self.learner.follow(agreed.steps)
+            else:
+                self.learner.launch(batch, agreed.steps)
+                self._copying.append(batch.copying)
         self._read(1)  # those of this one while a GPU is at work on the next
-        self._metrics.add("queue/wait_ms", batch.wait_ms)
-        self.spent.add("transfer", batch.joining_ms)
-        for episode in batch.episodes:
-            self._metrics.episode(episode)
+        if batch is not None:
+            self._metrics.add("queue/wait_ms", batch.wait_ms)
+            self.spent.add("transfer", batch.joining_ms)
+            for episode in batch.episodes:
+                self._metrics.episode(episode)
         if self.learner.updates % self.config.publish_interval == 0:
             with self.spent.timed("publish"):
                 self._publisher.publish(self.learner.policy, self.learner.updates)
-        return True
 
     def _read(self, but: int) -> None:
         """The metrics of all updates but the last `but`. Raises LearnerError for one that is not finite."""
@@ -220,48 +198,39 @@ class TrainLoop:
             return f"time_limit_s = {self.config.time_limit_s:g} reached"
         return self._stop.reason
 
-    def _next_batch(self) -> Batch | None:
-        """The next batch; None where the run is to end."""
+    def _agreed(self) -> Agreed:
+        """What comes next on all learners, once that is an update or the end. This one's batch for it is then
+        in `_batch`.
+
+        All wait for one that has no batch, as long as nobody is told that it starves (`ray.stall_report_s`).
+        """
+        ending = self._finished() is not None
         while True:
-            with self._naming_sizes():
-                batch = self._feed.take()
-            if batch is not None:
-                return batch
-            if self._finished() is not None:
-                return None
+            now, taken = time.monotonic(), None
+            if self._batch is None and not ending:
+                with self._naming_sizes():
+                    taken = self._batch = self._feed.take()
+            if taken is None:  # a batch that was there in time is learned from
+                ending = self._finished() is not None
+            steps = 0 if self._batch is None else self._batch.num_steps
+            self._fed = now if steps else self._fed
+            with nullcontext() if self._ranks.of == 1 else self.spent.timed("ranks"):
+                agreed = self._ranks.agree(
+                    ending=ending,
+                    steps=steps,
+                    waiting=not steps and now - self._fed < self.config.ray.stall_report_s,
+                    log=self._rows.is_time(),
+                )
+            if agreed.ending or agreed.step:
+                return agreed
             with self.spent.timed("publish"):
                 self._publisher.poll()
-            with self.spent.timed("wait"), self._naming_sizes():
-                self._feed.wait()
+            if self._batch is None:
+                with self.spent.timed("wait"), self._naming_sizes():
+                    self._feed.wait()
 
     def _naming_sizes(self) -> AbstractContextManager[None]:
         return naming_sizes(self.config, self.learner.policy, self.learner.device)
-
-    def _log(self, steps: int, seconds: float) -> None:
-        self._read(0)
-        sps, updates = steps / max(seconds, 1e-9), max(steps / self.config.steps_per_update, 1.0)
-        self._metrics.add_many(self.spent.metrics(updates))
-        self._metrics.add_many(
-            {
-                "charts/SPS": sps,
-                "perf/fps": sps * self._frames_per_step,
-                "perf/actors": self._source.counters.actors,
-                "queue/rollouts": self._source.counters.rollouts_ready + self._feed.rollouts,
-                "faults/actor_restarts": self._source.counters.actor_restarts,
-                "faults/env_errors": self._source.counters.env_errors,
-                "faults/lost_calls": self._source.counters.lost_calls,
-                "faults/starved_s": self._source.counters.starved_s,
-                "faults/dropped_rollouts": self._feed.batcher.dropped,
-                "faults/publish_errors": self._publisher.errors,
-                "faults/skipped_publications": self._publisher.skipped,
-                "faults/checkpoint_errors": self._checkpoint_errors,
-                "faults/sink_errors": self._sink.errors,
-                "faults/nonfinite_metrics": self._metrics.nonfinite,
-            }
-        )
-        unrolls = self._source.unrolls() | self._feed.batcher.unrolls
-        self._metrics.add_many({f"unrolls/{name}": number for name, number in unrolls.items()})
-        self._sink.write(self.learner.global_step, self._metrics.reduce())
 
     # --- checkpoints ---------------------------------------------------------------------------
 
@@ -271,7 +240,7 @@ class TrainLoop:
         try:
             self._state.save()
         except checkpoint.CheckpointError as error:
-            self._checkpoint_errors += 1
+            self._rows.checkpoint_errors += 1
             print(f"checkpoint not written, next try in {self.config.checkpoint.interval_s:g} s: {error}")
         else:
             self.saves += 1
@@ -287,7 +256,7 @@ class TrainLoop:
                 learner.read()
         except Exception as error:
             print(f"and before that: {error}", flush=True)
-        if self._state.saved_updates == learner.updates:
+        if not self._first or self._state.saved_updates == learner.updates:
             return
         try:
             if not learner.is_sound():

@@ -183,7 +183,7 @@ class Prefetcher:
                     batch = self._make(buffers, updates)
                     if batch is None:
                         return
-                    updates += 1
+                    updates = max(updates + 1, self._updates())  # more where another learner's batch made one
                     with self._news:
                         self._ready.append((batch, buffers, time.monotonic()))
                         self._news.notify_all()

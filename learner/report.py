@@ -26,10 +26,10 @@ class Report:
         self._sent: ToHost | None = None
         self._watch: Stopwatch | None = None
 
-    def add_loss(self, loss: Loss, grad_norm: Tensor) -> None:
-        """Of one gradient step."""
+    def add_loss(self, loss: Loss, grad_norm: Tensor, total: Tensor) -> None:
+        """Of one gradient step. `total`: of the losses of all ranks, as `grad_norm` is of all gradients."""
         self._names = (*loss.metrics, "losses/grad_norm")
-        self._losses.append(torch.stack([*loss.metrics.values(), grad_norm, loss.total.detach()]))
+        self._losses.append(torch.stack([*loss.metrics.values(), grad_norm, total]))
 
     def add(self, metrics: Mapping[str, float | Tensor]) -> None:
         """Of the whole update: numbers, or scalars on the device."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actors.policy.normalise import RunningMoments
+from actors.policy.normalise import AddUp, RunningMoments, alone
 from kernels.vtrace import vtrace
 from learner.batcher import Batch
 from learner.records.state import fill
@@ -43,8 +43,9 @@ class RewardNormaliser:
         """What a batch moves."""
         return [*self._moments.buffers(), self._sums]
 
-    def __call__(self, batch: Batch) -> Batch:
-        """The batch is taken in; returns it with its `reward_deviation`."""
+    def __call__(self, batch: Batch, add_up: AddUp = alone) -> Batch:
+        """The batch is taken in, with those of all that it is added up over; returns it with its
+        `reward_deviation`."""
         rows: list[int] = []
         goes_on: list[bool] = []
         for piece in batch.streams:
@@ -58,8 +59,12 @@ class RewardNormaliser:
         first = torch.where(known, self._sums[at], 0.0)
         sums = discounted_sums(batch.reward[1:], batch.reset[1:], first, self._discounting)
         self._sums[at] = sums[-1].to(self._sums.dtype)
-        self._moments.take(sums.reshape(-1, 1), ~batch.reset[1:].reshape(-1))
+        self._moments.take(sums.reshape(-1, 1), ~batch.reset[1:].reshape(-1), add_up)
         return dataclasses.replace(batch, reward_deviation=self.deviation.to(batch.reward.dtype))
+
+    def follow(self, add_up: AddUp) -> None:
+        """Takes what all others take, and has nothing itself."""
+        self._moments.take(self._sums.new_zeros(0, 1), add_up=add_up)
 
     # --- checkpoints ---------------------------------------------------------------------------
 

@@ -76,7 +76,8 @@ class RunState:
     def state_dict(self, *, streams: bool = True) -> dict[str, Any]:
         """No random state of this process: after the start only the actors draw, each its own generator's."""
         state = self._learner.state_dict() | {"metrics": self._metrics.state_dict()}
-        arrays = self._streams.state_dict() if streams else None
+        alone = self._learner.ranks.of == 1  # the streams of several live in Ray's processes
+        arrays = self._streams.state_dict() if streams and alone else None
         if arrays is None:
             # The streams end with this process, and with them all that belongs to them.
             return state | {"streams": None, "traces": None, "history": None, "return_sums": None}

@@ -206,7 +206,7 @@ class Space:
                 continue
             remedy = "a trial through Ray says how many actors it has: set it in `fixed`, or runtime: inline"
             require(config.num_actors > 0, "num_actors", config.num_actors, remedy)
-            need = laid_out(config, 1).num_cpus + 1
+            need = laid_out(config, 1).num_cpus + config.num_learners
             remedy = (
                 f"a trial with num_actors = {config.num_actors} takes {need}, one of them for its learner"
             )

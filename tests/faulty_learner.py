@@ -59,11 +59,11 @@ def _spoil(learner: Any, kind: str) -> None:
 def _install(learner_class: Any, state_class: Any) -> None:
     launch, save = learner_class.launch, state_class.save
 
-    def spoiled(self: Any, batch: Any) -> None:
+    def spoiled(self: Any, batch: Any, steps: int) -> None:
         kind = _due(self.updates, AT_UPDATES)
         if kind is not None:
             _spoil(self, kind)
-        launch(self, batch)
+        launch(self, batch, steps)
 
     def last_save(self: Any, **options: Any) -> Any:
         kind = _due(self._learner.updates, AT_SAVES)

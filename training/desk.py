@@ -34,6 +34,8 @@ class Report:
     """Of metrics, with their global_step."""
     still_s: float = 0.0
     """Seconds since the loop last came round."""
+    blocked: bool = False
+    """Whether it is waiting for other ranks."""
     updates: int = 0
     global_step: int = 0
     saves: int = 0

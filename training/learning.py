@@ -2,7 +2,8 @@
 over them.
 
 Inline all of it is in the process of launch.py. With Ray it is in a rank's (rank.py), which the driver
-starts anew where it fails (gang.py).
+starts anew where it fails (gang.py). Of several ranks each has all of it for its part of the streams, but for
+the evaluator, which is the first one's.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from actors.fleet.fleet import make_fleet
 from actors.play.evaluator import make_evaluator
 from actors.policy import Policy
 from actors.policy.precision import set_tf32
+from configs.learners import Part, part_of
 from configs.schema import Config
 from envs.make import env_spec
 from learner.learner import Learner, resolve_device, seed_everything
 from learner.loop import StopFlag, TrainLoop
 from learner.publish import make_publisher
+from learner.ranks import Alone, Ranks
 from learner.records.pretrained import take_weights
 from learner.records.run_dir import RunDir
 from learner.records.sinks import Sink
@@ -46,21 +49,25 @@ class Ending:
 class Learning:
     """A run from its first update, or from its newest checkpoint."""
 
-    def __init__(self, config: Config, run_dir: Path | None, workers: ExitStack) -> None:
-        """`config`: laid out. `run_dir`: of the run that goes on; None where one begins. Who acts is closed
-        by `workers`.
+    def __init__(
+        self, config: Config, run_dir: Path | None, workers: ExitStack, ranks: Ranks | None = None
+    ) -> None:
+        """`config`: laid out, of the whole run. `run_dir`: of the run that goes on; None where one begins.
+        Who acts is closed by `workers`. `ranks`: as this one among them sees them; None: it is the only one.
 
         Raises ConfigError for a checkpoint or weights that do not fit, CheckpointError for one that cannot be
         read, FleetError for actors that cannot act.
         """
+        ranks = ranks or Alone()
+        part, mine = Part(ranks.number, ranks.of), part_of(config)
         spec = env_spec(config.env)
-        device = resolve_device(config.device)
+        device = resolve_device(config.device, part)
         if config.learner_threads:
             torch.set_num_threads(config.learner_threads)
         set_tf32(config.compute, device)
         seed_everything(config.seed)
         self.config, self._frames_per_step = config, spec.frames_per_step
-        self.learner = Learner(Policy(spec, config.policy), config, device)
+        self.learner = Learner(Policy(spec, config.policy), mine, device, ranks)
         self.loop: TrainLoop | None = None
         self._state: dict[str, Any] | None = None
         if run_dir is not None:
@@ -72,9 +79,10 @@ class Learning:
         self._publisher = make_publisher(config.runtime)
         workers.callback(self._publisher.close)
         self._publisher.publish(self.learner.policy, self.learner.updates)
-        self.fleet = make_fleet(config, self._publisher.source, start_step=self.learner.global_step)
+        step = self.learner.global_step
+        self.fleet = make_fleet(mine, self._publisher.source, start_step=step, part=part)
         workers.callback(self.fleet.close)
-        self._evaluator = make_evaluator(config, self._publisher.source)
+        self._evaluator = make_evaluator(config, self._publisher.source) if part.number == 0 else None
         if self._evaluator is not None:
             workers.callback(self._evaluator.close)
 

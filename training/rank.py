@@ -1,5 +1,5 @@
-"""A rank of the learner: a plain Ray actor. A call that is lost, or whose answer is, Ray makes again; none
-does twice what it did.
+"""A rank of the learner, the only one or one of several: a plain Ray actor. A call that is lost, or whose
+answer is, Ray makes again; none does twice what it did.
 
 What it needs besides Ray is imported when it builds, after it has said where it lives.
 
@@ -32,6 +32,7 @@ from training.desk import Desk, Report
 if TYPE_CHECKING:
     from learner.loop import StopFlag
     from training.learning import Ending, Learning
+    from training.meeting import Meeting
 
 GROUP = "beside"
 """Ray's name for the threads that answer while the rank builds or trains."""
@@ -55,6 +56,8 @@ class Built:
 
     global_step: int
     updates: int
+    port: int | None
+    """At which the ranks meet, where there are several: the first one's."""
 
 
 def once(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,17 +79,22 @@ def once(method: Callable[..., Any]) -> Callable[..., Any]:
 
 class Rank:
     def __init__(
-        self, config_json: str, environment: Mapping[str, str | None], threads: int, driver: int
+        self,
+        config_json: str,
+        environment: Mapping[str, str | None],
+        threads: int,
+        number: int,
+        driver: int,
     ) -> None:
         """`environment`: of the driver, by AS_THE_DRIVERS. `threads`: of torch, unless the config says.
-        `driver`: the process that keeps the run directory's lock."""
+        `number`: among the ranks, from 0. `driver`: the process that keeps the run directory's lock."""
         threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
         for name, value in environment.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        self._config_json, self._threads = config_json, threads
+        self._config_json, self._threads, self._number = config_json, threads, number
         self._desk = Desk()
         # Where all processes of a job are asked to end, Ray's are gone in a moment: it waits for no word.
         signal.signal(
@@ -97,6 +105,7 @@ class Rank:
         atexit.register(leave)
         self._workers = ExitStack()
         self._learning: Learning | None = None
+        self._meeting: Meeting | None = None
         self._flag: StopFlag | None = None
         self._asked: str | None = None
         self._since = time.monotonic()
@@ -113,22 +122,29 @@ class Rank:
 
         from learner.loop import StopFlag
         from training.learning import Learning
+        from training.meeting import Meeting
 
         self._flag = StopFlag()
         self._flag.reason = self._asked  # `stop` sets the two in the other order: neither misses the other
         torch.set_num_threads(self._threads)
         config = Config.from_json(self._config_json)
-        self._learning = Learning(config, None if run_dir is None else Path(run_dir), self._workers)
-        return Built(self._learning.learner.global_step, self._learning.learner.updates)
+        self._meeting = Meeting(self._number, config)
+        directory = None if run_dir is None else Path(run_dir)
+        self._learning = Learning(config, directory, self._workers, self._meeting.ranks)
+        learner = self._learning.learner
+        return Built(learner.global_step, learner.updates, self._meeting.port)
 
     @once
-    def train(self, run_dir: str, seconds_left: float | None) -> Ending:
-        """`seconds_left`: until the run's time limit, which the driver keeps. Raises as `TrainLoop.run`."""
+    def train(self, run_dir: str, seconds_left: float | None, port: int | None) -> Ending:
+        """`seconds_left`: until the run's time limit, which the driver keeps and the first rank hears of.
+        `port`: as the first rank said. Raises as `TrainLoop.run`, and RankLostError where another is gone."""
         assert self._learning is not None and self._flag is not None, "build() comes first"
-        if seconds_left is not None:
+        assert self._meeting is not None
+        if seconds_left is not None and self._number == 0:
             self._flag.deadline = time.monotonic() + seconds_left
         self._since = time.monotonic()
         try:
+            self._meeting.join(port, self._learning.learner)
             return self._learning.run(Path(run_dir) / "checkpoints", self._desk, self._flag)
         finally:
             self._desk.close()
@@ -145,11 +161,13 @@ class Rank:
         report = self._desk.take(timeout_s, heard)
         learning = self._learning
         loop = None if learning is None else learning.loop
+        blocked = self._meeting is not None and self._meeting.ranks.blocked
         if learning is None or loop is None:
-            return replace(report, still_s=time.monotonic() - self._since)
+            return replace(report, still_s=time.monotonic() - self._since, blocked=blocked)
         return replace(
             report,
             still_s=time.monotonic() - max(self._since, loop.came_round),
+            blocked=blocked,
             updates=learning.learner.updates,
             global_step=learning.learner.global_step,
             saves=loop.saves,

@@ -108,7 +108,9 @@ def described(status: dict[str, Any], now: float) -> str:
     lines.append(f"learner restarts {status.get('learner_restarts')}")
     rows = [("driver", status.get("driver") or {})]
     rows += [(f"rank {number}", rank) for number, rank in enumerate(status.get("ranks") or [])]
-    rows += [(f"actor {actor.get('actor')}", actor) for actor in status.get("actors") or []]
+    for actor in status.get("actors") or []:
+        of = f" of rank {actor['rank']}" if "rank" in actor else ""
+        rows.append((f"actor {actor.get('actor')}{of}", actor))
     for name, row in rows:
         place = f"pid {row['pid']} on {row.get('node')}" if row.get("pid") else "no process"
         lines.append(f"{name:>10}  {place}" + (f"  {row['state']}" if row.get("state") else ""))

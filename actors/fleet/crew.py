@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import ray
 import ray.exceptions
 
-from actors.fleet.fleet import Fate, FleetCounters, FleetError, incarnations
+from actors.fleet.fleet import Fate, FleetCounters, FleetError
 from actors.fleet.health import Health
 from actors.fleet.nodes import Identity, UnfitNodeError, lost_node, node_name, report_of, room, versions
 from actors.fleet.placement import Placement
@@ -45,7 +46,8 @@ class Crew:
         self,
         config: Config,
         source: WeightSource,
-        start_step: int,
+        incarnations: Iterator[int],
+        first_stream: int,
         worker_class: Any,
         counters: FleetCounters,
     ) -> None:
@@ -53,7 +55,7 @@ class Crew:
         self._config_json = config.to_json()
         self._source, self._worker_class = source, worker_class
         self._versions = versions()
-        self._rng = incarnations(config.seed, start_step)
+        self._new_lives, self._first = incarnations, first_stream
         self.health = Health(config.ray, config.num_actors)
         self.placement = Placement(config, self.health)
         self._next_look = 0.0
@@ -68,9 +70,8 @@ class Crew:
             self._start(actor_id)
 
     def _start(self, actor_id: int) -> None:
-        incarnation = int(self._rng.integers(2**63 - 1))
         placed = self._worker_class.options(**self.placement.options())
-        handle = placed.remote(self._config_json, self._source, actor_id, incarnation)
+        handle = placed.remote(self._config_json, self._source, actor_id, next(self._new_lives), self._first)
         life = Life(
             handle,
             handle.identity.remote(),

@@ -25,7 +25,9 @@ LONGER = 10
 
 
 class Size:
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, parts: int = 1) -> None:
+        """`parts`: into which the run is cut, of which this is one. Orders are for all of them."""
+        self._parts = parts
         self._settle_s, self._most = config.ray.settle_s, most_actors(config)
         self._resources = resources(config)
         self._follows = config.ray.follow_cluster
@@ -48,7 +50,7 @@ class Size:
         homes = [None if (home := settled(slot.state)) is None else home.node_id for slot in slots]
         order = None if self._order is None else self._order.num_actors
         if order is not None:
-            return self._ordered(order, len(slots), homes)
+            return self._ordered(order // self._parts, len(slots), homes)
         return self._followed(slots, homes, starving, now) if self._follows else None
 
     def _read(self) -> None:
@@ -95,7 +97,8 @@ class Size:
         elif any(isinstance(slot.state, Placing | BackingOff) for slot in slots) or nodes == self._no_more:
             number = present
         else:
-            number = min(self._most, present + room_for(homes, **self._resources))
+            room = room_for(homes, **self._resources) // self._parts  # the others take theirs
+            number = min(self._most, present + room)
         if number != self._number:
             self._number, self._since = number, now
         if number == present or now - self._since < patience:

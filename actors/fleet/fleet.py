@@ -7,7 +7,7 @@ rollout is ever seen.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from actors.collect import Collector, check_acting, make_collector
 from actors.rollout import Rollout
 from actors.weights import WeightSource
+from configs.learners import WHOLE, Part
 from configs.schema import Config
 from envs.spec import EnvError, EnvFaultError
 
@@ -91,9 +92,16 @@ class Fleet(Protocol):
     def close(self) -> None: ...
 
 
-def incarnations(seed: int, start_step: int) -> np.random.Generator:
-    """Source of incarnation numbers: the same for the same seed, new after each resume."""
-    return np.random.default_rng([seed, start_step])
+def incarnations(config: Config, start_step: int, part: Part = WHOLE) -> Iterator[int]:
+    """Incarnation numbers without end: the same for the same seed, new after each resume. The first ones, as
+    many as actors, are the same too into however many parts the run is cut. `config`: of the part."""
+    rng = np.random.default_rng([config.seed, start_step])
+    if part.of > 1:
+        first = [int(rng.integers(2**63 - 1)) for _ in range(part.of * config.num_actors)]
+        yield from first[part.number * config.num_actors : (part.number + 1) * config.num_actors]
+        rng = rng.spawn(part.of)[part.number]
+    while True:
+        yield int(rng.integers(2**63 - 1))
 
 
 class InlineFleet:
@@ -102,16 +110,19 @@ class InlineFleet:
     An env that fails, when it is made or later, is a FleetError: its streams cannot go on.
     """
 
-    def __init__(self, config: Config, source: WeightSource, *, start_step: int = 0) -> None:
-        rng = incarnations(config.seed, start_step)
+    def __init__(
+        self, config: Config, source: WeightSource, *, start_step: int = 0, part: Part = WHOLE
+    ) -> None:
+        lives, first_stream = incarnations(config, start_step, part), part.number * config.num_streams
         self.counters = FleetCounters(actors=config.num_actors)
         self._unrolls = no_unrolls()
         self._collectors: list[Collector] = []
         self._turn = 0
         for actor_id in range(config.num_actors):
-            incarnation = int(rng.integers(2**63 - 1))
             try:
-                self._collectors.append(make_collector(config, source, actor_id, incarnation))
+                self._collectors.append(
+                    make_collector(config, source, actor_id, next(lives), first_stream=first_stream)
+                )
             except (EnvError, EnvFaultError) as error:
                 self.close()
                 raise FleetError(f"actor {actor_id}: {error}") from error
@@ -159,12 +170,12 @@ class InlineFleet:
             collector.close()
 
 
-def make_fleet(config: Config, source: WeightSource, *, start_step: int = 0) -> Fleet:
-    """The fleet that `config.runtime` names. `start_step` is 0, or the step a run resumes from. Raises as
-    `check_acting`."""
+def make_fleet(config: Config, source: WeightSource, *, start_step: int = 0, part: Part = WHOLE) -> Fleet:
+    """The fleet that `config.runtime` names. `start_step` is 0, or the step a run resumes from. `config`: of
+    the `part` that these actors carry the streams of. Raises as `check_acting`."""
     check_acting(config)
     if config.runtime == "inline":
-        return InlineFleet(config, source, start_step=start_step)
+        return InlineFleet(config, source, start_step=start_step, part=part)
     from actors.fleet.ray_fleet import RayFleet  # the inline runtime works without Ray installed
 
-    return RayFleet(config, source, start_step=start_step)
+    return RayFleet(config, source, start_step=start_step, part=part)

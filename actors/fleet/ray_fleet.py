@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from actors.fleet.crew import Crew
 from actors.fleet.elastic import Size
-from actors.fleet.fleet import FleetCounters
+from actors.fleet.fleet import FleetCounters, incarnations
 from actors.fleet.slot import known, standing
 from actors.fleet.waiting import Starving
 from actors.fleet.worker import RolloutWorker
 from actors.rollout import Rollout
 from actors.weights import WeightSource
+from configs.learners import WHOLE, Part
 from configs.schema import Config
 
 CARE_S = 0.5
@@ -40,13 +41,20 @@ class RayFleet:
     """One Ray worker an actor. Ray must be initialised; `source` must be picklable."""
 
     def __init__(
-        self, config: Config, source: WeightSource, *, start_step: int = 0, worker_class: Any = RolloutWorker
+        self,
+        config: Config,
+        source: WeightSource,
+        *,
+        start_step: int = 0,
+        part: Part = WHOLE,
+        worker_class: Any = RolloutWorker,
     ) -> None:
-        """`worker_class`: what benchmarks put in the place of actors."""
+        """As `make_fleet`. `worker_class`: what benchmarks put in the place of actors."""
         self.counters = FleetCounters()
-        self._crew = Crew(config, source, start_step, worker_class, self.counters)
+        lives, first_stream = incarnations(config, start_step, part), part.number * config.num_streams
+        self._crew = Crew(config, source, lives, first_stream, worker_class, self.counters)
         self._starving = Starving(config.ray, self.counters)
-        self._size = Size(config)
+        self._size = Size(config, part.of)
         self._next_care = self._next_size = 0.0
 
     def obey(self, run_dir: Path) -> None:

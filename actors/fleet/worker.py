@@ -38,10 +38,12 @@ class RolloutWorker:
     environments is known.
     """
 
-    def __init__(self, config_json: str, source: WeightSource, actor_id: int, incarnation: int) -> None:
+    def __init__(
+        self, config_json: str, source: WeightSource, actor_id: int, incarnation: int, first_stream: int
+    ) -> None:
         make_output_last()
         atexit.register(leave)
-        self._arguments = (config_json, source, actor_id, incarnation)
+        self._arguments = (config_json, source, actor_id, incarnation, first_stream)
         self._collector: Collector | None = None
 
     def identity(self) -> Identity:
@@ -54,7 +56,7 @@ class RolloutWorker:
         """
         if self._collector is not None:
             return
-        config_json, source, actor_id, incarnation = self._arguments
+        config_json, source, actor_id, incarnation, first_stream = self._arguments
         config = Config.from_json(config_json)
         if faults := unfitness(config.env, versions):
             raise UnfitNodeError("; ".join(faults))
@@ -70,7 +72,7 @@ class RolloutWorker:
             seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
             raise UnfitNodeError(f"{error}; Ray lends this actor the GPUs {seen!r}") from error
         torch.set_num_threads(config.env.threads)
-        self._collector = make_collector(config, source, actor_id, incarnation)
+        self._collector = make_collector(config, source, actor_id, incarnation, first_stream=first_stream)
 
     def collect(self) -> Rollout:
         assert self._collector is not None, "start() comes first"

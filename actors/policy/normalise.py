@@ -11,7 +11,8 @@ batch (recurrent states, traces) was built with older statistics, too.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,14 @@ BOUND = 10.0
 """Deviations from the mean at which a normalised number is clipped."""
 _EPSILON = 1e-8
 """Added to the variance, as usual."""
+
+
+AddUp: TypeAlias = Callable[[Sequence[Tensor]], None]
+"""Makes each tensor, in place, the sum of its like over several learners."""
+
+
+def alone(tensors: Sequence[Tensor]) -> None:
+    """The sum over one."""
 
 
 class RunningMoments(nn.Module):
@@ -44,14 +53,17 @@ class RunningMoments(nn.Module):
         self.register_buffer("variance", torch.ones(numbers, dtype=torch.float64))
 
     @torch.no_grad()
-    def take(self, x: Tensor, counts: Tensor | None = None) -> None:
-        """x [M, n]; counts [M] bool: the rows that count, None: all."""
+    def take(self, x: Tensor, counts: Tensor | None = None, add_up: AddUp = alone) -> None:
+        """x [M, n]; counts [M] bool: the rows that count, None: all. `add_up`: over all who take rows at the
+        same time, M of each its own."""
         x = x.to(torch.float64)
         weight = torch.ones_like(x[:, :1]) if counts is None else counts.to(torch.float64)[:, None]
         x = torch.where(weight > 0, x, 0.0)
-        new = weight.sum()
-        mean = x.sum(0) / new.clamp(min=1.0)
+        new, sums = weight.sum(), x.sum(0)
+        add_up([new, sums])
+        mean = sums / new.clamp(min=1.0)
         squares = (weight * (x - mean).square()).sum(0)
+        add_up([squares])
         total = self.count + new
         shift = mean - self.mean
         squares += self.variance * self.count + shift.square() * self.count * new / total.clamp(min=1.0)
@@ -97,20 +109,25 @@ class ObservationNormaliser(nn.Module):
         return self._normalised("", observation)
 
     @torch.no_grad()
-    def take(self, observation: Any) -> Tensor:
-        """Takes [T, B, ...] observations into the statistics. Returns the share of their measured numbers
-        that these statistics, as they were before, clip."""
+    def take(self, observation: Any, add_up: AddUp = alone) -> Tensor:
+        """Takes [T, B, ...] observations into the statistics, with those of all that it is added up over.
+        Returns the share of its measured numbers that these statistics, as they were before, clip."""
         clipped, numbers = torch.zeros((), dtype=torch.float64, device=next(self.buffers()).device), 0.0
-        for label, part in observation_parts(observation):
-            name = label.partition(".")[2]
-            if name in self._places:
-                flat = part.flatten(0, 1)
-                beyond = self._normalised(name, flat).abs() >= BOUND
-                measured = self._measured(name)
-                clipped = clipped + (beyond.flatten(1) & measured).sum()
-                numbers += len(flat) * measured.sum()
-                self._of(name).take(flat.flatten(1))
+        parts = {label.partition(".")[2]: part for label, part in observation_parts(observation)}
+        for name in self._places:
+            flat = parts[name].flatten(0, 1)
+            beyond = self._normalised(name, flat).abs() >= BOUND
+            measured = self._measured(name)
+            clipped = clipped + (beyond.flatten(1) & measured).sum()
+            numbers += len(flat) * measured.sum()
+            self._of(name).take(flat.flatten(1), add_up=add_up)
         return clipped / numbers
+
+    def follow(self, add_up: AddUp) -> None:
+        """Takes what all others take, and has nothing itself."""
+        for name in self._places:
+            mean = self._of(name).mean
+            self._of(name).take(mean.new_zeros(0, len(mean)), add_up=add_up)
 
     def _of(self, name: str) -> RunningMoments:
         moments = self.moments[self._places[name]]

@@ -56,7 +56,7 @@ class Giver:
     """In the place of `RolloutWorker`. Its source of weights is the rollouts' shape, and their number a
     second (0: no limit)."""
 
-    def __init__(self, config_json: str, source: tuple[Shape, float], actor_id: int, incarnation: int):
+    def __init__(self, config_json: str, source: tuple[Shape, float], actor_id: int, *_: int):
         shape, self._rate = source
         self._rollout, self._next, self._made = rollout(shape, actor_id), 0.0, 0
 

@@ -74,9 +74,9 @@ class Watched(Learner):
         )
         self._settle()
 
-    def launch(self, batch: Batch) -> None:
+    def launch(self, batch: Batch, steps: int | None = None) -> None:
         self._look()
-        super().launch(batch)
+        super().launch(batch, steps)
 
     def _settle(self) -> None:
         self._opened: _Opened | None = None

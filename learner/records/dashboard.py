@@ -98,6 +98,8 @@ LAYOUT: dict[str, dict[str, tuple[str, ...]]] = {
             "perf/time_transfer_ms",
             "perf/time_forward_ms",
             "perf/time_backward_ms",
+            "perf/time_ranks_ms",
+            "perf/time_sum_ms",
             "perf/time_rtrl_ms",
             "perf/time_optimizer_ms",
             "perf/time_publish_ms",
@@ -110,9 +112,11 @@ LAYOUT: dict[str, dict[str, tuple[str, ...]]] = {
 _EVALUATION = ("--eval.interval-steps", "1000")
 _RTRL = ("--credit", "rtrl")
 _PPO = ("--objective", "ppo")
+_RANKS = ("--runtime", "ray", "--num-learners", "2")
 CONDITIONAL: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("rtrl/trace_norm", "rtrl/boundary_grad_frac", "rtrl/trace_breaks"), _RTRL),
     "perf/time_rtrl_ms": _RTRL,
+    **dict.fromkeys(("perf/time_ranks_ms", "perf/time_sum_ms"), _RANKS),
     "normalise/observations_clipped": ("--policy.normalise-observations",),
     "normalise/return_deviation": ("--normalise-rewards",),
     **dict.fromkeys(("ppo/approx_kl", "ppo/clip_frac", "ppo/explained_variance"), _PPO),

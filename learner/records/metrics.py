@@ -6,6 +6,7 @@ metric is `global_step`, the agent steps done, summed over all streams.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections import deque
@@ -16,8 +17,10 @@ from typing import Any, Literal
 from actors.rollout import EpisodeStats
 from envs.scores import level_of, score_levels
 
-Reduction = Literal["mean", "max", "sum", "last", "episodes"]
+Reduction = Literal["mean", "max", "sum", "last", "total", "episodes"]
 
+OF_GAMES = ("charts/episodes", "charts/window_return")
+"""What `Metrics.episode` adds."""
 EPISODE_WINDOW = 100
 """Episodes that `charts/episodic_return` and `charts/episodic_length` average over."""
 
@@ -29,7 +32,8 @@ class MetricSpec:
     unit: str
     reduction: Reduction
     """How the values added between two writes become one number. Running totals are kept by whoever counts,
-    and are `last`. `episodes`: the mean over the last `EPISODE_WINDOW` games."""
+    and are `last`; `total`, where each of several learners counts its own: the sum of the last ones.
+    `episodes`: the mean over the last `EPISODE_WINDOW` games."""
     description: str
 
 
@@ -44,7 +48,7 @@ METRICS: dict[str, MetricSpec] = {
     "charts/learning_rate": MetricSpec("1", "last", "of the optimizer"),
     "charts/updates": MetricSpec("updates", "last", "batches learned from since the run began"),
     "perf/fps": MetricSpec("frames/s", "last", "emulator frames a second: SPS times frames per agent step"),
-    "perf/actors": MetricSpec("actors", "last", "how many carry the streams"),
+    "perf/actors": MetricSpec("actors", "total", "how many carry the streams"),
     "perf/time_wait_ms": MetricSpec("ms/update", "mean", "the learner waits for a full batch"),
     "perf/time_transfer_ms": MetricSpec("ms/update", "mean", "a batch is assembled and copied to the device"),
     "perf/time_forward_ms": MetricSpec("ms/update", "mean", "unrolls of the policy, targets, losses"),
@@ -52,6 +56,8 @@ METRICS: dict[str, MetricSpec] = {
     "perf/time_rtrl_ms": MetricSpec(
         "ms/update", "mean", "traces are looked up, computed anew, bounded and measured"
     ),
+    "perf/time_ranks_ms": MetricSpec("ms/update", "mean", "a learner waits for the others before a step"),
+    "perf/time_sum_ms": MetricSpec("ms/update", "mean", "gradients of several learners are summed"),
     "perf/time_optimizer_ms": MetricSpec("ms/update", "mean", "gradient clipping and optimizer step"),
     "perf/time_publish_ms": MetricSpec("ms/update", "mean", "weights are handed to the actors"),
     "perf/time_evaluate_ms": MetricSpec("ms/update", "mean", "asking for evaluations; inline, playing them"),
@@ -70,15 +76,15 @@ METRICS: dict[str, MetricSpec] = {
     "lag/policy_version_max": MetricSpec("updates", "max", "the same, the largest of the window"),
     "queue/rollouts": MetricSpec("rollouts", "mean", "rollouts that wait for the learner"),
     "queue/wait_ms": MetricSpec("ms", "mean", "from a rollout's last step until the learner takes it"),
-    "unrolls/asked": MetricSpec("unrolls", "last", "total that actors were asked for; T steps of a stream"),
-    "unrolls/under_way": MetricSpec("unrolls", "last", "of these, nothing is known yet"),
-    "unrolls/arrived": MetricSpec("unrolls", "last", "total that the learner was given"),
-    "unrolls/dropped": MetricSpec("unrolls", "last", "of these, total that was not learned from, by rule"),
-    "unrolls/waiting": MetricSpec("unrolls", "last", "of these, what waits for a batch"),
-    "unrolls/lost_calls": MetricSpec("unrolls", "last", "total lost with a call, or with its answer"),
-    "unrolls/lost_actors": MetricSpec("unrolls", "last", "total lost with actors that were replaced"),
-    "unrolls/let_go": MetricSpec("unrolls", "last", "total given up since the actors were scaled or moved"),
-    "unrolls/missing": MetricSpec("unrolls", "last", "total made before one that arrived, and never arrived"),
+    "unrolls/asked": MetricSpec("unrolls", "total", "total that actors were asked for; T steps of a stream"),
+    "unrolls/under_way": MetricSpec("unrolls", "total", "of these, nothing is known yet"),
+    "unrolls/arrived": MetricSpec("unrolls", "total", "total that the learner was given"),
+    "unrolls/dropped": MetricSpec("unrolls", "total", "of these, total that was not learned from, by rule"),
+    "unrolls/waiting": MetricSpec("unrolls", "total", "of these, what waits for a batch"),
+    "unrolls/lost_calls": MetricSpec("unrolls", "total", "total lost with a call, or with its answer"),
+    "unrolls/lost_actors": MetricSpec("unrolls", "total", "total lost with actors that were replaced"),
+    "unrolls/let_go": MetricSpec("unrolls", "total", "total given up since the actors were scaled or moved"),
+    "unrolls/missing": MetricSpec("unrolls", "total", "total made before one that came, and never came"),
     "rtrl/trace_norm": MetricSpec("1", "mean", "norm of a stream's trace, root mean square over streams"),
     "rtrl/boundary_grad_frac": MetricSpec(
         "1", "mean", "norm of the core gradient's boundary term, which TBPTT lacks, over that of the whole"
@@ -86,24 +92,26 @@ METRICS: dict[str, MetricSpec] = {
     "rtrl/staleness_cos": MetricSpec(
         "1", "mean", "cosine of the core gradient from the carried trace and from one of present weights"
     ),
-    "rtrl/trace_breaks": MetricSpec("streams", "last", "total of streams that lost their trace"),
-    "rtrl/trace_clips": MetricSpec("streams", "last", "total of traces scaled down to rtrl.max_trace_norm"),
+    "rtrl/trace_breaks": MetricSpec("streams", "total", "total of streams that lost their trace"),
+    "rtrl/trace_clips": MetricSpec("streams", "total", "total of traces scaled down to rtrl.max_trace_norm"),
     "normalise/observations_clipped": MetricSpec(
         "1", "mean", "fraction of measured numbers that lay beyond 10 deviations, and were clipped to it"
     ),
     "normalise/return_deviation": MetricSpec(
         "reward", "last", "running deviation of the discounted return, which rewards are divided by"
     ),
-    "faults/actor_restarts": MetricSpec("restarts", "last", "total of actors that died and were replaced"),
+    "faults/actor_restarts": MetricSpec("restarts", "total", "total of actors that died and were replaced"),
     "faults/learner_restarts": MetricSpec(
         "restarts", "last", "total of learners that failed and were replaced"
     ),
-    "faults/env_errors": MetricSpec("errors", "last", "total of errors that environments raised"),
+    "faults/env_errors": MetricSpec("errors", "total", "total of errors that environments raised"),
     "faults/lost_calls": MetricSpec(
-        "calls", "last", "total of calls to live actors that were lost, and made again"
+        "calls", "total", "total of calls to live actors that were lost, and made again"
     ),
-    "faults/starved_s": MetricSpec("s", "last", "total of long waits in which nothing came from any actor"),
-    "faults/dropped_rollouts": MetricSpec("rollouts", "last", "total of rollouts that were not learned from"),
+    "faults/starved_s": MetricSpec("s", "total", "total of long waits in which no actor sent anything"),
+    "faults/dropped_rollouts": MetricSpec(
+        "rollouts", "total", "total of rollouts that were not learned from"
+    ),
     "faults/publish_errors": MetricSpec("errors", "last", "total of publications of weights that failed"),
     "faults/skipped_publications": MetricSpec(
         "publications", "last", "total of weights that newer ones overtook before they were sent"
@@ -167,6 +175,8 @@ class Metrics:
         self.nonfinite = 0
         """Metrics left out of their rows so far, NaN or infinite."""
         self._told: set[str] = set()
+        self._games: list[EpisodeStats] = []
+        """That ended in the window."""
 
     def add(self, name: str, value: float) -> None:
         """One value; what NaN or infinity makes of its row, see `reduce`.
@@ -183,6 +193,7 @@ class Metrics:
 
     def episode(self, finished: EpisodeStats) -> None:
         """A game that ended, of whatever actor."""
+        self._games.append(finished)
         self._returns.append(finished.episodic_return)
         self._lengths.append(float(finished.episodic_length))
         level = self._levels.setdefault(finished.level, deque(maxlen=EPISODE_WINDOW))
@@ -202,7 +213,7 @@ class Metrics:
             reduced["charts/episodic_length"] = sum(self._lengths) / len(self._lengths)
             means = {level: sum(returns) / len(returns) for level, returns in self._levels.items()}
             reduced |= level_metrics(means, self._suite, "levels", "suite_training")
-        self._window.clear()
+        self._clear()
         for name in [name for name, value in reduced.items() if not math.isfinite(value)]:
             value = reduced.pop(name)
             self.nonfinite += 1
@@ -210,6 +221,30 @@ class Metrics:
                 self._told.add(name)
                 print(f"metric {name} is {value}: left out where it is so, training goes on", flush=True)
         return reduced
+
+    def _clear(self) -> None:
+        self._window.clear()
+        self._games.clear()
+
+    # --- of several learners, of which one writes ----------------------------------------------
+
+    def hand_over(self) -> dict[str, Any]:
+        """The window, as plain JSON, for the one that writes; a new one begins."""
+        values = {name: _reduce(spec_of(name), values) for name, values in self._window.items()}
+        games = [dataclasses.asdict(game) for game in self._games]
+        self._clear()
+        return {"values": {n: v for n, v in values.items() if n not in OF_GAMES}, "games": games}
+
+    def take_over(self, windows: Sequence[Mapping[str, Any]]) -> None:
+        """What others have handed over becomes part of this window. A mean is then over the learners."""
+        for game in (game for window in windows for game in window["games"]):
+            self.episode(EpisodeStats(**game))
+        for name in {name for window in windows for name in window["values"]}:
+            spec, own = spec_of(name), self._window.get(name)
+            numbers = [] if own is None else [_reduce(spec, own)]
+            numbers += [window["values"][name] for window in windows if name in window["values"]]
+            joined = numbers[:1] if spec.reduction == "last" else numbers
+            self._window[name] = [sum(joined)] if spec.reduction == "total" else joined
 
     def state_dict(self) -> dict[str, Any]:
         """Plain JSON: the last games, without which the return would jump where a run is resumed."""
@@ -238,7 +273,7 @@ def _reduce(spec: MetricSpec, values: list[float]) -> float:
         return max(values)
     if spec.reduction == "sum":
         return sum(values)
-    assert spec.reduction == "last", spec.reduction
+    assert spec.reduction in ("last", "total"), spec.reduction
     return values[-1]
 
 

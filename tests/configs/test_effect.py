@@ -103,6 +103,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "wandb.name": ("--wandb.name x", "--wandb.mode disabled"),
     "wandb.log_checkpoint": ("--wandb.log-checkpoint", "--wandb.mode disabled"),
     "prefetch": ("--prefetch on", INLINE),
+    "num_learners": ("--num-learners 2", INLINE),
     "ray.address": ("--ray.address a:1", INLINE),
     "ray.object_store_mib": ("--ray.object-store-mib 256", INLINE),
     **{

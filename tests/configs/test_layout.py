@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,10 @@ from configs.layout import (
     laid_out_in_cluster,
     machine_named,
     streams_of,
+    with_order,
 )
+from configs.learners import part_of
+from configs.orders import Order
 from configs.presets import preset
 from configs.schema import Config, ConfigError, EnvConfig, EvalConfig, RayConfig
 
@@ -192,3 +196,48 @@ def test_the_layout_on_a_gpu_is_told_in_a_line() -> None:
         "48 streams: 2 actors of 24 env slots on 7 threads, acting on cuda (0.3333 of a GPU each), "
         "chosen for 16 cores and 1 GPU (--num-actors sets another number)"
     )
+
+
+def test_learners_share_a_run_equally() -> None:
+    config = dataclasses.replace(PAPER, num_learners=4)
+    assert layout(config) == (48, 12, 4), "of 14 CPUs as many as each has equally many of"
+    assert layout(config, 1) == (48, 4, 12)
+    part = part_of(laid_out(config, 14))
+    assert (part.num_learners, part.num_streams, part.num_actors, part.batch_size) == (1, 12, 3, 8)
+    assert part.env == laid_out(config, 14).env
+    assert "4 learners, each with 3 of them, 12 streams and 8 columns" in described(
+        config, laid_out(config, 14), "14 cores"
+    )
+    assert part_of(laid_out(PAPER, 14)) == laid_out(PAPER, 14)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_learners": 0}, "num_learners = 0: needs at least 1"),
+        ({"runtime": "inline"}, r"num_learners = 4: inline .* set runtime = 'ray'"),
+        ({"num_streams": 50}, r"num_streams = 50: num_learners = 4 .* such as 52"),
+        ({"batch_size": 30}, r"batch_size = 30: num_learners = 4 .* such as 32"),
+        ({"num_actors": 6}, r"num_actors = 6: num_learners = 4 .* such as 8"),
+        ({"env": dataclasses.replace(PAPER.env, num_envs=16)}, r"env.num_envs = 16: .* 12 streams of each"),
+        ({"device": "cuda:1"}, r"device = 'cuda:1': num_learners = 4 have a GPU each"),
+        ({"objective": "ppo"}, r"objective = 'ppo': .* set 'vtrace'"),
+    ],
+)
+def test_what_learners_cannot_share_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(PAPER, **{"num_learners": 4} | changes)
+
+
+def test_an_order_for_actors_that_learners_cannot_share_is_refused() -> None:
+    config = dataclasses.replace(PAPER, num_learners=4)
+    assert with_order(config, Order(8)).num_actors == 8
+    with pytest.raises(ConfigError, match="num_actors = 9: num_learners = 4"):
+        with_order(config, Order(9))
+
+
+def test_each_learner_is_beside_actors_on_its_gpu() -> None:
+    one, two = (dataclasses.replace(PAPER, actor_device="cuda", num_learners=n) for n in (1, 2))
+    assert laid_out(one, 16, gpus=1).ray.actor_gpus == 0.3333, "two actors and the learner"
+    assert laid_out(two, 16, gpus=2).ray.actor_gpus == 0.3333, "two GPUs with four actors and two learners"
+    assert laid_out(two, 16, gpus=4).ray.actor_gpus == 0.5

@@ -67,7 +67,7 @@ class _Looking(Learner):
         """Incarnations of each stream, in the order in which they were learned from."""
         self.learned: dict[tuple[int, int], int] = defaultdict(int)
 
-    def launch(self, batch: Batch) -> None:
+    def launch(self, batch: Batch, steps: int | None = None) -> None:
         self.then()
         column = 0
         for piece in batch.streams:
@@ -83,7 +83,7 @@ class _Looking(Learner):
                 expected = lived(stream % SLOTS, start + T + 1, LENGTH)[start:]
                 assert seen == [[index, episode, stream % SLOTS] for index, episode in expected]
                 column += 1
-        super().launch(batch)
+        super().launch(batch, steps)
 
 
 def _run(config: Config, folder: Path, then: Any) -> tuple[_Looking, Rows, Any, str]:

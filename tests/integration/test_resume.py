@@ -112,6 +112,7 @@ NO_MATTER = {
         "runtime",
         "ray.",
         "prefetch",
+        "num_learners",
     ),
     "wall time ends the run sooner, and no more": ("time_limit_s",),
     "another device or number of threads adds up in another order": (

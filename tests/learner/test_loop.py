@@ -119,7 +119,7 @@ def test_a_run_without_rollouts_waits_and_still_ends(
 ) -> None:
     run = Run(tiny(time_limit_s=1e6), tmp_path)
     starving: Any = _Starving(run, rollouts, end)
-    run.loop._source = run.loop._state._streams = starving
+    run.loop._rows._source = run.loop._state._streams = starving
     run.loop._feed = InTurn(run.loop.config, starving, run.learner.device, lambda: run.learner.updates)
     run.run()
     assert checkpoint.load_latest(tmp_path).step == rollouts // 2 * STEPS
@@ -324,10 +324,10 @@ def _spoiled(folder: Path, update: int, **changes: Any) -> Run:
     run = Run(tiny(log_interval_s=1e6, **changes), folder)
     launch = run.learner.launch
 
-    def spoil(batch: Any) -> None:
+    def spoil(batch: Any, steps: int | None = None) -> None:
         if run.learner.updates == update:
             batch = dataclasses.replace(batch, reward=torch.full_like(batch.reward, float("nan")))
-        launch(batch)
+        launch(batch, steps)
 
     run.learner.launch = spoil  # type: ignore[method-assign]
     return run

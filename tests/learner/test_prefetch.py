@@ -299,7 +299,7 @@ def test_an_error_in_the_thread_ends_the_run_after_a_checkpoint(
     names = [
         frame.name for frame in traceback.extract_tb((caught.value.__cause__ or caught.value).__traceback__)
     ]
-    assert "_make" in names and "_next_batch" in names, "both threads' frames"
+    assert "_make" in names and "_agreed" in names, "both threads' frames"
     assert run.learner.updates == 3 and checkpoint.load_latest(tmp_path).step == 3 * STEPS
     assert "then the run ended by an error" in capsys.readouterr().out and not _alive()
 
@@ -323,9 +323,9 @@ def test_beside_a_slow_publisher_every_rollout_is_learned_from_in_order(tmp_path
     batches: list[Any] = []
     launch = run.learner.launch
 
-    def keep(batch: Batch) -> None:
+    def keep(batch: Batch, steps: int | None = None) -> None:
         batches.append(batch.streams)
-        launch(batch)
+        launch(batch, steps)
 
     run.learner.launch = keep  # type: ignore[method-assign]
     run.run(until=9)

@@ -190,7 +190,7 @@ MUTANTS = [
             "self.global_step += batch.action.shape[0]",
         ),
         ("the lag is one too many", "lag = self.updates - batch", "lag = self.updates + 1 - batch"),
-        ("a NaN gradient moves the weights", " & grad_norm.isfinite()", ""),
+        ("a NaN gradient moves the weights", " & norm.isfinite()", ""),
         ("the largest lag is the smallest", "float(lag.max())", "float(lag.min())"),
         (
             "another optimiser's moments are taken",
@@ -211,7 +211,11 @@ MUTANTS = [
     *in_file(
         "learner/learner.py",
         "learner/test_launch.py",
-        ("statistics keep what is not finite", "        statistics.restore_unless(self._sound)\n", ""),
+        (
+            "statistics keep what is not finite",
+            "        statistics.restore_unless(self._sound)\n        watch",
+            "        watch",
+        ),
         (
             "what follows a dropped step moves weights",
             "self._sound = self._sound & loss",
@@ -266,6 +270,12 @@ MUTANTS = [
         ),
     ),
     *in_file(
+        "learner/records/metrics.py",
+        "learner/records/test_metrics.py",
+        ("the first learner's totals are all (ranks)", 'if spec.reduction == "last" else', "if True else"),
+        ("games of the others are not told (ranks)", 'for game in window["games"]', "for game in []"),
+    ),
+    *in_file(
         "learner/prefetch.py",
         "learner/test_prefetch.py",
         ("both batches lie in one memory", "[Buffers(device), Buffers(device)]", "[Buffers(device)] * 2"),
@@ -275,7 +285,11 @@ MUTANTS = [
             "            if not self._ready:\n                self._raise()\n                return",
             "            self._raise()\n            if not self._ready:\n                return",
         ),
-        ("a batch ahead is judged by the update under way", "                    updates += 1\n", ""),
+        (
+            "a batch ahead is judged by the update under way",
+            "updates = max(updates + 1, self._updates())",
+            "updates = self._updates()",
+        ),
         ("the age is of when a batch was made", " + 1e3 * (time.monotonic() - made)", ""),
         (
             "a CPU learner has a thread too",

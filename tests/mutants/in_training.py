@@ -71,7 +71,23 @@ MUTANTS: list[Mutant] = [
     *in_file(
         "training/gang.py",
         f"{FAULTS}test_a_learner_that_dies_of_a_stop_ends_well_if_it_had_saved",
-        ("a stop that was saved is a failure", " and self._saved_all_of(rank):", " and False:"),
-        ("a stop that was not saved ends well", " and self._saved_all_of(rank):", ":"),
+        ("a stop that was saved is a failure", " and self._saved_all():", " and False:"),
+        ("a stop that was not saved ends well", " and self._saved_all():", ":"),
+    ),
+    *in_file(
+        "training/placed.py",
+        "training/test_hung.py",
+        ("who waits for others is to blame (ranks)", "if not rank.blocked]", "]"),
+        ("who is silent is not to blame (ranks)", "silent or [", "["),
+    ),
+    *in_file(
+        "actors/fleet/fleet.py",
+        "actors/fleet/test_inline_fleet.py",
+        (
+            "every learner has the first one's lives (ranks)",
+            "first[part.number * config.num_actors :",
+            "first[0 :",
+        ),
+        ("every learner has the first one's streams (ranks)", "part.number * config.num_streams", "0"),
     ),
 ]

@@ -41,10 +41,21 @@ def _slots(working: int, placing_since: tuple[float, ...] = ()) -> Any:
     return slots + [Slot(Placing(life, since)) for since in placing_since]
 
 
-def _size(actors: int = 4) -> Any:
+def _size(actors: int = 4, parts: int = 1) -> Any:
     from actors.fleet import elastic
 
-    return elastic.Size(small(actors=actors, streams=12, follow_cluster=True, settle_s=30.0))
+    return elastic.Size(small(actors=actors, streams=12, follow_cluster=True, settle_s=30.0), parts)
+
+
+def test_of_several_learners_each_takes_its_part_of_room_and_orders(room: _Room, tmp_path: Path) -> None:
+    size, slots = _size(parts=2), _slots(4)
+    room.free = 5
+    assert size.wanted(slots, False, 0.0) is None
+    assert size.wanted(slots, False, 31.0) == 6
+    (tmp_path / "config.json").touch()
+    write_order(tmp_path, Order(10))
+    size.obey(tmp_path)
+    assert size.wanted(slots, False, 32.0) == 5
 
 
 def test_room_that_stays_is_taken_and_room_that_passes_is_not(room: _Room) -> None:

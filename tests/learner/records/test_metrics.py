@@ -18,6 +18,7 @@ PROMISED = set(
 charts/episodic_return charts/episodic_length charts/episodes charts/window_return
 charts/SPS charts/learning_rate charts/updates
 perf/fps perf/actors perf/time_wait_ms perf/time_transfer_ms perf/time_forward_ms perf/time_backward_ms
+perf/time_ranks_ms perf/time_sum_ms
 perf/time_rtrl_ms perf/time_optimizer_ms perf/time_publish_ms perf/time_evaluate_ms
 losses/policy losses/baseline losses/entropy losses/total losses/grad_norm
 vtrace/rho_mean vtrace/rho_clip_frac vtrace/c_mean
@@ -69,6 +70,32 @@ def test_reductions() -> None:
         "suite/human_normalised": 3.0,
     }
     assert spec_of("suite/anything").reduction == "last"
+
+
+def test_windows_of_several_learners_become_one() -> None:
+    first, second = Metrics(), Metrics()
+    for metrics, losses, restarts in ((first, (1.0, 3.0), (4.0, 5.0)), (second, (4.0,), (1.0, 2.0))):
+        for loss in losses:
+            metrics.add_many({"losses/total": loss, "lag/policy_version_max": loss})
+        for number in restarts:
+            metrics.add_many({"faults/actor_restarts": number, "charts/updates": number})
+        metrics.episode(game(10 * losses[0], level=f"suite/{losses[0]}"))
+    second.add("queue/wait_ms", 7.0)
+    first.take_over([json.loads(json.dumps(second.hand_over()))])
+    assert second.reduce() == {}, "it begins anew"
+    assert first.reduce() == {
+        "losses/total": 3.0,
+        "lag/policy_version_max": 4.0,
+        "faults/actor_restarts": 7.0,
+        "charts/updates": 5.0,
+        "queue/wait_ms": 7.0,
+        "charts/episodes": 2.0,
+        "charts/window_return": 25.0,
+        "charts/episodic_return": 25.0,
+        "charts/episodic_length": 10.0,
+        "levels/1.0": 10.0,
+        "levels/4.0": 40.0,
+    }
 
 
 def test_each_window_stands_alone_and_holds_only_what_it_has() -> None:
