@@ -18,7 +18,7 @@ from pathlib import Path
 import tyro
 
 from configs.effect import given_settings, refuse_without_effect
-from configs.identity import changes, may_change
+from configs.identity import changes, check_weights, may_change
 from configs.layout import with_asked_layout, with_order
 from configs.orders import read_order
 from configs.paths import absolute
@@ -105,6 +105,7 @@ def _resumed(run_dir: Path, words: list[str], prog: str) -> Start:
             f"run_dir = {config.run_dir!r}: a run that is resumed stays in its directory, {run_dir}; leave "
             "--run-dir out, or copy the directory first and resume the copy"
         )
+    check_weights(base, config)
     return Start(config, resume=True)
 
 

@@ -11,6 +11,9 @@ from configs.error import ConfigError
 from configs.schema import Config, EnvConfig
 from configs.serial import leaves
 
+STARTS = ("r_min", "r_max", "max_phase")
+"""Of policy.rotation: where its weights begin."""
+
 
 def without_effect(config: Config) -> dict[str, str]:
     """Dotted names of the settings that change nothing in this config, and why, besides those that its own
@@ -36,7 +39,10 @@ def without_effect(config: Config) -> dict[str, str]:
         (policy.encoder == "none", "compute.compile_encoder", "policy.encoder = 'none'"),
         (policy.freeze_encoder, "encoder_lr_scale", "policy.freeze_encoder"),
         (policy.core == "none", "policy.hidden_size", "policy.core = 'none'"),
-        (policy.load is not None, "policy.forget_bias", f"policy.load = {policy.load!r}"),
+        *(
+            (policy.load is not None, f"policy.{name}", f"policy.load = {policy.load!r}")
+            for name in ("forget_bias", *(f"rotation.{start}" for start in STARTS))
+        ),
         (not config.carries_traces, "diagnostics_interval", f"credit = {config.credit!r}"),
         (not rtrl.boundary, "rtrl.max_trace_norm", "rtrl.boundary = False"),
         (not used, "rtrl.history_rollouts", "neither rtrl.fresh_traces nor rtrl.staleness_interval"),
@@ -68,7 +74,8 @@ def without_effect(config: Config) -> dict[str, str]:
     found: dict[str, str] = {}
     for applies, name, why in rules:
         if applies:
-            found |= {leaf: why for leaf, _ in leaves(config) if f"{leaf}.".startswith(f"{name}.")}
+            every = {leaf: why for leaf, _ in leaves(config) if f"{leaf}.".startswith(f"{name}.")}
+            found = every | found  # the first reason is told
     return found
 
 

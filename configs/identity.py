@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.schema import Config
+from configs.schema import Config, ConfigError
 from configs.serial import leaves
 
 MAY_CHANGE = frozenset(
@@ -45,6 +45,28 @@ MAY_BE_TUNED = frozenset(
 )
 """Numbers that every update reads anew, and that nothing in a checkpoint is made by: a run that goes on with
 others is another run, on purpose (`train --resume`, a population that tunes itself), and loses no stream."""
+
+
+OF_THE_WEIGHTS = (
+    "policy.core",
+    "policy.forget_bias",
+    "policy.rotation",
+    "policy.gaussian",
+    "policy.load",
+    "policy.load_encoder",
+)
+"""What the weights of a run mean, or where they began: other values would read them as something else, or
+change nothing. What changes their shapes is told where they are loaded."""
+
+
+def check_weights(saved: Config, asked: Config) -> None:
+    """Raises ConfigError where a run that goes on is to read its weights otherwise."""
+    for name, (old, new) in changes(saved, asked).items():
+        if any(f"{name}.".startswith(f"{fixed}.") for fixed in OF_THE_WEIGHTS):
+            raise ConfigError(
+                f"{name} = {new!r}: was {old!r} when the run's weights began, and says what they are; leave "
+                "it out, or begin a new run"
+            )
 
 
 def may_change(name: str) -> bool:

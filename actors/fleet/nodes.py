@@ -23,7 +23,7 @@ from configs.schema import ConfigError, EnvConfig
 from envs.make import check_env
 from envs.spec import EnvError
 
-LAST_LINES = 30
+LAST_LINES = 100  # where each thread of a rank is takes some 60
 LAST_BYTES = 64 * 1024
 """So much of a log is read at most, from its end."""
 LOG_TIMEOUT_S = 5.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
 
 from torch import nn
@@ -10,6 +11,7 @@ from actors.policy import Policy
 from configs.schema import ConfigError, PolicyConfig
 from learner.records.checkpoint import CheckpointError
 from learner.records.choose import load_from
+from learner.records.run_dir import RunDir
 
 
 def take_weights(policy: Policy, config: PolicyConfig) -> None:
@@ -19,10 +21,28 @@ def take_weights(policy: Policy, config: PolicyConfig) -> None:
     Raises ConfigError, before any weight is touched, where nothing usable is there or the shapes differ.
     """
     if config.load is not None:
+        _check_meaning(config)
         _copy(policy, "policy/", f"policy.load = {config.load!r}", config.load, "policy")
     if config.load_encoder is not None:
         where = f"policy.load_encoder = {config.load_encoder!r}"
         _copy(policy.encoder, "policy/encoder.", where, config.load_encoder, "encoder")
+
+
+def _check_meaning(config: PolicyConfig) -> None:
+    """Weights of one shape may be another recurrence's: told where the run that they come from is there."""
+    assert config.load is not None
+    folder = Path(config.load)
+    home = next((place for place in (folder, *folder.parents) if (place / "config.json").exists()), None)
+    if home is None:
+        return
+    theirs = RunDir.saved_config(str(home)).policy
+    for name in ("core", *(f"rotation.{part}" for part in ("activation", "radius", "angle"))):
+        here, there = (attrgetter(name)(policy) for policy in (config, theirs))
+        if here != there:
+            raise ConfigError(
+                f"policy.load = {config.load!r} holds another policy: policy.{name} is {there!r} there and "
+                f"{here!r} here; use the policy.* fields of that run"
+            )
 
 
 def _copy(module: nn.Module, prefix: str, where: str, path: str, what: str) -> None:

@@ -192,6 +192,11 @@ def test_a_setting_without_effect_is_refused_and_else_taken(
         ("--objective ppo --ppo.minibatches 5", "ppo.minibatches = 5: must divide the batch's 32 sub-chunks"),
         ("--objective ppo --rtrl.no-boundary", "rtrl.boundary = False: needs objective = 'vtrace'"),
         ("--objective ppo --rtrl.staleness-interval 4", "rtrl.staleness_interval = 4: compares one gradient"),
+        ("--ppo.fresh-gradient", "ppo.fresh_gradient = True: has no effect with objective = 'vtrace'"),
+        (
+            f"{RTU} --policy.load x --policy.rotation.r-min 0.9",
+            "policy.rotation.r_min = 0.9: has no effect with policy.load = 'x'",
+        ),
         ("--runtime inline --prefetch off", "prefetch = 'off': has no effect with runtime = 'inline'"),
         ("--policy.core none --credit tbptt", "policy.forget_bias = 1.0: cannot take effect"),
         ("--policy.load x --policy.load-encoder y", "give one of the two"),

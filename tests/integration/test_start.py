@@ -50,6 +50,17 @@ def smaller(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
+ROTATING = ("--policy.hidden-size", "4", "--policy.core", "rtu", "--policy.forget-bias", "0")
+
+
+@pytest.fixture(scope="module")
+def rotating(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of trace units."""
+    run_dir = tmp_path_factory.mktemp("rotating")
+    assert train(run_dir, *ROTATING, steps=160) == 0
+    return run_dir
+
+
 # --- starts that fail --------------------------------------------------------------------------
 
 FAILING = {
@@ -208,6 +219,37 @@ def test_a_run_that_goes_on_does_not_start_from_the_other_policy_again(smaller: 
     trained = policy_of(tmp_path / "run")
     assert train(tmp_path / "run", *more) == 0  # nothing is left to do
     assert all(torch.equal(trained[name], tensor) for name, tensor in policy_of(tmp_path / "run").items())
+
+
+OTHERWISE = {
+    "core": ["--policy.core", "linear_rtu"],
+    "rotation.angle": ["--policy.rotation.angle", "direct"],
+    "rotation.radius": ["--policy.rotation.radius", "exp"],
+    "rotation.activation": ["--policy.rotation.activation", "tanh"],
+}
+"""Weights of the same shapes, that mean something else."""
+
+
+@pytest.mark.parametrize("name", [*OTHERWISE, "rotation.r_min"])
+def test_a_run_that_goes_on_reads_its_weights_as_they_were_meant(
+    name: str, rotating: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = {file.name: file.read_bytes() for file in rotating.glob("*.json*")}
+    words = OTHERWISE.get(name, ["--policy.rotation.r-min", "0.9"])
+    assert run("train", "--resume", str(rotating), "--total-steps", "800", *words) == 2
+    assert f"policy.{name} = " in (printed := capfd.readouterr().err) and "leave it out" in printed
+    assert {file.name: file.read_bytes() for file in rotating.glob("*.json*")} == before
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+@pytest.mark.parametrize("place", ["", "checkpoints/step_000000000160"])
+def test_a_policy_of_another_recurrence_is_not_taken(
+    name: str, place: str, rotating: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [*ROTATING, *OTHERWISE[name], "--policy.load", str(rotating / place)]
+    assert train(tmp_path / "run", *words) == 2
+    printed = capfd.readouterr().err
+    assert f"holds another policy: policy.{name} is" in printed and not (tmp_path / "run").exists()
 
 
 # --- paths -------------------------------------------------------------------------------------

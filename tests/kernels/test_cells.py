@@ -248,6 +248,16 @@ def test_rotations_start_between_the_radii_and_below_the_phase(name: str) -> Non
         assert values.min() < low + 0.1 * (high - low) and values.max() > high - 0.1 * (high - low)
 
 
+@pytest.mark.parametrize("name", ["rtu", "linear_rtu", "lru"])
+@pytest.mark.parametrize("r_min", [0.9999, 0.9999999])
+def test_a_radius_starts_below_1_however_near(name: str, r_min: float) -> None:
+    """In float32 a square drawn between r_min^2 and 1 may round to 1."""
+    core = make_core(name, 1, 10_000, r_min=r_min)
+    with torch.no_grad():
+        assert torch.exp(-torch.exp(core.get_parameter("nu_log"))).max() < 1
+        assert all(torch.isfinite(parameter).all() for parameter in core.parameters())
+
+
 @pytest.mark.parametrize("activation", ["relu", "linear"])
 @pytest.mark.parametrize("projection", [False, True])
 def test_the_linear_trace_unit_projects_its_state_before_the_activation(activation, projection):

@@ -43,6 +43,7 @@ class Copy(ArrayEnv):
             id=ID,
             observation_shape=(n + 2,),
             observation_dtype="float32",
+            coded=(("", 0, n + 2),),
             num_actions=n,
             levels=(ID,) * num_envs,
         )

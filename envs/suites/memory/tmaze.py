@@ -48,6 +48,7 @@ class TMaze(ArrayEnv):
             id=ID,
             observation_shape=(n + 4,),
             observation_dtype="float32",
+            coded=(("", 0, n + 4),),
             num_actions=n,
             levels=(ID,) * num_envs,
         )

@@ -40,6 +40,7 @@ class TraceConditioning(ArrayEnv):
             id=ID,
             observation_shape=(2 + options.distractors,),
             observation_dtype="float32",
+            coded=(("", 0, 2 + options.distractors),),
             num_actions=1,
             levels=(ID,) * num_envs,
         )

@@ -23,10 +23,12 @@ def start_rotations(core: CellCore, r_min: float, r_max: float, max_phase: float
     nu, theta = core.get_parameter("nu_log"), core.get_parameter("theta_log")
     with torch.no_grad():
         square = torch.rand_like(nu) * (r_max**2 - r_min**2) + r_min**2
-        log_r = 0.5 * torch.log(square.clamp(min=torch.finfo(nu.dtype).tiny))
+        # A radius that rounds to 1 has no gamma, and log(-log r) no number.
+        info = torch.finfo(nu.dtype)
+        log_r = 0.5 * torch.log(square.clamp(min=info.tiny, max=1.0 - info.eps))
         nu.copy_(torch.log(-log_r) if cell.radius == "exp_exp" else -log_r)
         angle = max_phase * torch.rand_like(theta)
-        theta.copy_(torch.log(angle.clamp(min=torch.finfo(nu.dtype).tiny)) if cell.angle == "exp" else angle)
+        theta.copy_(torch.log(angle.clamp(min=info.tiny)) if cell.angle == "exp" else angle)
         for name in cell.gates:
             core.get_parameter(name).normal_(std=core.input_size**-0.5)
 
