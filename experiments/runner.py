@@ -180,6 +180,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         values = getattr(options, name)
         if len(set(values)) < len(values):
             raise ConfigError(f"--{name} {' '.join(map(str, values))}: one of them is named twice")
+    if min(options.seeds) < 0:
+        raise ConfigError(f"--seeds {min(options.seeds)}: cannot be negative")
     for name, value in (("--jobs", options.jobs), ("--total-steps", options.total_steps)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} {value}: needs at least 1")

@@ -200,6 +200,7 @@ def test_an_interrupted_experiment_leaves_no_run_behind(tmp_path: Path) -> None:
         (["tmaze", "--arms", "rtrl", "gru"], ["--arms gru", "rtrl, tbptt, lstm"]),
         (["tmaze", "--seeds", "1", "2", "1"], ["--seeds 1 2 1", "twice"]),
         (["tmaze", "--jobs", "0"], ["--jobs 0", "at least 1"]),
+        (["tmaze", "--seeds", "3", "-1"], ["--seeds -1", "cannot be negative"]),
         (["tmaze", "--total-steps", "0"], ["--total-steps 0"]),
     ],
 )

@@ -2,7 +2,7 @@
 ours.
 
 The truth of a cell is one function of this file, `step(u, h, psi) -> h` on tensors by name, written from the
-paper and not from the kernel: nothing of `kernels/` is in it. A new cell adds one such function to CELLS, and
+paper and not from the kernel: nothing of `kernels/` is in it. A new cell adds one such function to STEPS, and
 no more."""
 
 from __future__ import annotations
