@@ -26,6 +26,7 @@ from configs.schema import Config
 from envs.make import env_spec
 from learner.learner import Learner
 from tests.benchmarks.slow_env import STEP_S
+from tests.integration.cli import PATIENCE_S
 
 PARTS = {"env": 100.0, "inference": 300.0, "learner": 150.0}
 
@@ -179,14 +180,14 @@ def _of_ours(pids: list[int]) -> list[int]:
 
 def test_the_ceilings_actors_rest_wherever_a_window_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also between two rollouts that were done at once: the second one's actor has been asked too."""
-    monkeypatch.setattr(coupled, "PATIENCE_S", 5.0)
+    monkeypatch.setattr(coupled, "PATIENCE_S", PATIENCE_S)
     config = dataclasses.replace(preset("cartpole_rtrl"), num_streams=8, batch_size=8, num_actors=2)
     with ExitStack() as stack:
         actors = Processes(laid_out(config, 2), stack)
         for line in actors._owed:
             line.send(True)
             actors._owed[line] = 1
-        assert all(line.poll(30.0) for line in actors._owed)
+        assert all(line.poll(PATIENCE_S) for line in actors._owed)
         next(actors.columns())
         actors.finish()
 

@@ -43,7 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     options = {words[i : i + 2] for words in valued for i in range(0, len(words), 2)}
     ppo = ("--objective", "ppo")
     more = [word for pair in sorted(options - {ppo}) for word in pair]
-    normalised = [word for words in sorted(flags) for word in words]
+    normalised = ["--env.id", "cartpole/masked", *(word for words in sorted(flags) for word in words)]
     folders = {}
     with pytest.MonkeyPatch.context() as patch:
         no_account(patch, tmp_path_factory.mktemp("home"))
