@@ -33,6 +33,12 @@ _ROTATION = {
 }
 
 
+STARTS = ("r_min", "r_max", "max_phase")
+"""Of a RotationConfig: where the weights begin."""
+RECURRENCE = ("activation", "radius", "angle")
+"""What the same weights mean."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RotationConfig:
     """Of cores whose units rotate and shrink two numbers: the trace units `rtu` and `linear_rtu` (arXiv

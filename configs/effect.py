@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from configs.core import STARTS
 from configs.error import ConfigError
 from configs.schema import Config, EnvConfig
 from configs.serial import leaves
-
-STARTS = ("r_min", "r_max", "max_phase")
-"""Of policy.rotation: where its weights begin."""
 
 
 def without_effect(config: Config) -> dict[str, str]:

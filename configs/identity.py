@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from configs.schema import Config, ConfigError
@@ -62,7 +63,7 @@ change nothing. What changes their shapes is told where they are loaded."""
 def check_weights(saved: Config, asked: Config) -> None:
     """Raises ConfigError where a run that goes on is to read its weights otherwise."""
     for name, (old, new) in changes(saved, asked).items():
-        if any(f"{name}.".startswith(f"{fixed}.") for fixed in OF_THE_WEIGHTS):
+        if _within(name, OF_THE_WEIGHTS):
             raise ConfigError(
                 f"{name} = {new!r}: was {old!r} when the run's weights began, and says what they are; leave "
                 "it out, or begin a new run"
@@ -71,8 +72,12 @@ def check_weights(saved: Config, asked: Config) -> None:
 
 def may_change(name: str) -> bool:
     """Whether a run that goes on with another value of this field is still the same run."""
-    parts = name.split(".")
-    return any(".".join(parts[:count]) in MAY_CHANGE for count in range(1, len(parts) + 1))
+    return _within(name, MAY_CHANGE)
+
+
+def _within(name: str, branches: Iterable[str]) -> bool:
+    """Whether a field is one of these, or lies in one."""
+    return any(f"{name}.".startswith(f"{branch}.") for branch in branches)
 
 
 def changes(saved: Config, asked: Config) -> dict[str, tuple[Any, Any]]:

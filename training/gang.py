@@ -34,8 +34,6 @@ from training.records import Records
 
 LOOK_S = 0.2
 """How soon a signal is seen."""
-
-
 PARTING_S = 10.0
 """So long the others have, where a rank has failed, to save what they learned and to say what they saw."""
 

@@ -70,7 +70,7 @@ def once(method: Callable[..., Any]) -> Callable[..., Any]:
             outcome = self.outcomes[method.__name__] = Future()
             try:
                 outcome.set_result(method(self, *arguments))
-            except BaseException as error:
+            except BaseException as error:  # raised below, whatever it is
                 outcome.set_exception(error)
         return outcome.result()
 

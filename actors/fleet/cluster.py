@@ -115,7 +115,7 @@ def _own(config: RayConfig, num_cpus: int, num_gpus: int) -> Iterator[None]:
         finally:
             family = _families(begun)
             ray.shutdown()
-            _end(family)
+            _end(family, LEAVE_S)
 
 
 def _families(begun: list[psutil.Process]) -> list[psutil.Process]:
@@ -127,9 +127,9 @@ def _families(begun: list[psutil.Process]) -> list[psutil.Process]:
     return found
 
 
-def _end(processes: list[psutil.Process]) -> None:
+def _end(processes: list[psutil.Process], within_s: float) -> None:
     """Waits until they have ended, and kills those that do not: one that is stopped hears of no end."""
-    _, left = psutil.wait_procs(processes, timeout=LEAVE_S)
+    _, left = psutil.wait_procs(processes, timeout=within_s)
     for process in left:
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -151,7 +151,7 @@ def _start(**options: Any) -> None:
             if _GIVEN_UP not in str(error):
                 raise
             left = [child for child in mine.children(recursive=True) if child not in before]
-            _end(left)
+            _end(left, 0.0)  # Ray has given them up
             ray.shutdown()
             if attempt == START_ATTEMPTS:
                 raise FleetError(

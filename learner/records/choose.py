@@ -47,6 +47,12 @@ def load_from(path: Path) -> Checkpoint:
     return checkpoint.load_latest(path / "checkpoints" if os.path.isdir(path / "checkpoints") else path)
 
 
+def run_of(path: Path) -> Path | None:
+    """The run directory that `load_from(path)` reads in; None where it lies in no run's folder."""
+    inside = next((place.parent for place in (path, *path.parents) if place.name == "checkpoints"), path)
+    return inside if (inside / "config.json").exists() else None
+
+
 def _of_step(checkpoints: Path, step: int) -> Path:
     found = checkpoint.steps(checkpoints / BEST) | checkpoint.steps(checkpoints)
     if step not in found:

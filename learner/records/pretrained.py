@@ -8,9 +8,10 @@ from pathlib import Path
 from torch import nn
 
 from actors.policy import Policy
+from configs.core import RECURRENCE
 from configs.schema import ConfigError, PolicyConfig
 from learner.records.checkpoint import CheckpointError
-from learner.records.choose import load_from
+from learner.records.choose import load_from, run_of
 from learner.records.run_dir import RunDir
 
 
@@ -31,12 +32,11 @@ def take_weights(policy: Policy, config: PolicyConfig) -> None:
 def _check_meaning(config: PolicyConfig) -> None:
     """Weights of one shape may be another recurrence's: told where the run that they come from is there."""
     assert config.load is not None
-    folder = Path(config.load)
-    home = next((place for place in (folder, *folder.parents) if (place / "config.json").exists()), None)
+    home = run_of(Path(config.load))
     if home is None:
         return
-    theirs = RunDir.saved_config(str(home)).policy
-    for name in ("core", *(f"rotation.{part}" for part in ("activation", "radius", "angle"))):
+    theirs = RunDir.saved_config(home).policy
+    for name in ("core", *(f"rotation.{part}" for part in RECURRENCE)):
         here, there = (attrgetter(name)(policy) for policy in (config, theirs))
         if here != there:
             raise ConfigError(

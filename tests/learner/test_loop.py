@@ -212,7 +212,7 @@ def _broken(kind: str, folder: Path) -> tuple[Run, type[Exception], str]:
                 rollout.observation.fill(float("nan"))
             return rollout
 
-        run.fleet.next_rollout = spoil  # type: ignore[method-assign]
+        run.fleet.next_rollout = spoil
         return run, LearnerError, "loss nan"
     _out_of_memory_in(run, run.learner.policy.core.get_submodule("output_gate"), kind)
     return run, OutOfMemory, "CUDA out of memory. Tried to allocate 2.00 GiB"
@@ -329,7 +329,7 @@ def _spoiled(folder: Path, update: int, **changes: Any) -> Run:
             batch = dataclasses.replace(batch, reward=torch.full_like(batch.reward, float("nan")))
         launch(batch, steps)
 
-    run.learner.launch = spoil  # type: ignore[method-assign]
+    run.learner.launch = spoil
     return run
 
 
@@ -368,7 +368,7 @@ def test_no_checkpoint_is_written_of_an_update_that_was_not_read(
     run = _spoiled(tmp_path, 2, **changes)
     if save == "error":
         original = run.fleet.next_rollout
-        run.fleet.next_rollout = lambda timeout_s, skip=(): (  # type: ignore[method-assign]
+        run.fleet.next_rollout = lambda timeout_s, skip=(): (
             _raise(FleetError("gone")) if run.learner.updates == 3 else original(timeout_s, skip)
         )
     with pytest.raises(FleetError if save == "error" else LearnerError):

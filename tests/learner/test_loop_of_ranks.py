@@ -100,7 +100,7 @@ class Life:
         options: Any = {"frames_per_step": 1, "stop": self.stop}
         self.loop = TrainLoop(config, self.learner, source, publisher, self.sink, folder, **options)
         take = self.loop._feed.take
-        self.loop._feed.take = lambda: None if (batch := take()) is None else _double(batch)  # type: ignore
+        self.loop._feed.take = lambda: None if (batch := take()) is None else _double(batch)
         if state is not None:
             self.loop.resume(state)
 
@@ -207,7 +207,7 @@ def _kill_the_second_in_a_sum(life: Life, number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         add_up(tensors)
 
-    life.learner.ranks.add_up = die  # type: ignore[method-assign]
+    life.learner.ranks.add_up = die
 
 
 def _spoil_the_second(life: Life, number: int) -> None:
@@ -218,7 +218,7 @@ def _spoil_the_second(life: Life, number: int) -> None:
             batch = dataclasses.replace(batch, reward=torch.full_like(batch.reward, float("nan")))
         launch(batch, steps)
 
-    life.learner.launch = spoil  # type: ignore[method-assign]
+    life.learner.launch = spoil
 
 
 def test_where_one_ends_all_end_with_one_checkpoint(tmp_path: Path) -> None:
@@ -255,13 +255,13 @@ def _starve(life: Life, number: int) -> None:
     def nothing_more() -> Batch | None:
         if taken[0] == 3:
             life.loop._fed = -1e9  # as if it had been long
-            life.loop._feed.wait = lambda: None  # type: ignore[method-assign]
+            life.loop._feed.wait = lambda: None
             return None
         batch = take()
         taken[0] += batch is not None
         return batch
 
-    life.loop._feed.take = nothing_more  # type: ignore[method-assign]
+    life.loop._feed.take = nothing_more
 
 
 def test_one_that_starves_for_long_is_not_waited_for(tmp_path: Path) -> None:

@@ -106,9 +106,8 @@ def test_ray_starts_below_a_long_temporary_folder(tmp_path: Path) -> None:
     assert "started True" in done.stdout, done.stderr
 
 
-def test_what_a_session_has_begun_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_session_has_begun_ends_with_it() -> None:
     """Also what is stopped, and hears of no end; and what comes from it, though its parent ends first."""
-    monkeypatch.setattr(cluster, "LEAVE_S", 0.2)
     sleeper = "subprocess.Popen(['sleep', '1000'], stdout=subprocess.DEVNULL)"
     code = f"import subprocess, sys; print({sleeper}.pid, flush=True); sys.stdin.read()"
     parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -119,7 +118,7 @@ def test_what_a_session_has_begun_ends_with_it(monkeypatch: pytest.MonkeyPatch) 
         child.suspend()
         parent.communicate(timeout=PATIENCE_S)
         assert child.status() == psutil.STATUS_STOPPED
-        cluster._end(family)
+        cluster._end(family, 0.2)
         gone = not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
         assert gone, "_end has waited for it"
     finally:
