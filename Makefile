@@ -69,7 +69,8 @@ test-docker: $(STAMP)
 test-slurm: $(STAMP)
 	EVERTRACE_TEST_SLURM=1 $(BIN)/python -m pytest -v -rfEs tests/cluster/test_slurm.py $(ARGS)
 
-lint: $(STAMP)
+# What pyright reads of the tests imports what makes the documentation.
+lint: $(STAMP) $(DOCS)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
