@@ -28,7 +28,7 @@ ANY = {
     "stop ray or driver": 1,
 }
 SPARING = {"kill actor": 6, "stop actor": 2, "slow rank": 1, "stop ray or driver": 1}
-"""Kinds of faults and their weights: of the first half of a turn, and of the second, in which the learner and
+"""Kinds of faults and their weights: of the first part of a turn, and of the rest, in which the learner and
 its first actor live long enough to show whether they grow."""
 
 

@@ -35,7 +35,7 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         "# A soak: runs that are killed, stopped and starved at random",
         "",
-        f"`{result['command']}`, seed {result['seed']}: {result['minutes']:.1f} minutes, "
+        f"`{result['command']}`: {result['minutes']:.1f} minutes, "
         f"{result['turns']} turns of {result['turn_s']:.0f} s, {result['kills']} kills. "
         + ("Everything held." if not result["faults"] else f"{len(result['faults'])} faults were found."),
         "",
@@ -63,7 +63,8 @@ def table(result: dict[str, Any]) -> str:
         "",
         "## Growth, an hour",
         "",
-        f"Least squares within each process, but for its first {result['warm_s']:.0f} s.",
+        f"Least squares within each process, but for its first {result['warm_s']:.0f} s. What was seen for "
+        "too short a time has no limit.",
         "",
         "| what | quantity | an hour | limit | largest | lives | seconds |",
         "|---|---|---|---|---|---|---|",
