@@ -25,6 +25,8 @@ RTRL_CORES = ("elstm", "mingru", "indylstm", "rtu", "linear_rtu", "lru", "block_
 """Trained by exact RTRL, by TBPTT, or with credit of one step. The others: by TBPTT alone."""
 SNAP1_CORES = ("felstm",)
 """But for these: by SnAp-1 or TBPTT."""
+ForgetBias = float | Literal["spread"]
+"""Of the gate that keeps, at the start (kernels/cells/forget.py)."""
 _FORGET_BIAS = ("lstm", "gru", "elstm", "mingru", "indylstm", "felstm")
 _ROTATION = {
     "rtu": ("activation", "r_min", "r_max", "max_phase", "radius", "angle"),
@@ -89,7 +91,7 @@ def check_credit(credit: str, core: str) -> None:
     require(credit == "tbptt" or core in trained, "credit", credit, remedy)
 
 
-def check_core(core: str, forget_bias: float, num_layers: int, rotation: RotationConfig) -> None:
+def check_core(core: str, forget_bias: ForgetBias, num_layers: int, rotation: RotationConfig) -> None:
     """Raises ConfigError for a setting that the core does not have."""
     require(
         core in _FORGET_BIAS or forget_bias == 0.0,
@@ -115,7 +117,7 @@ def check_core(core: str, forget_bias: float, num_layers: int, rotation: Rotatio
         )
 
 
-def core_options(core: str, forget_bias: float, rotation: RotationConfig) -> dict[str, float | str]:
+def core_options(core: str, forget_bias: ForgetBias, rotation: RotationConfig) -> dict[str, float | str]:
     """The settings that `core` has, as `kernels.cells.make_core` takes them."""
     options: dict[str, float | str] = {name: getattr(rotation, name) for name in _ROTATION.get(core, ())}
     return options | ({"forget_bias": forget_bias} if core in _FORGET_BIAS else {})

@@ -24,18 +24,23 @@ class MemoryConfig:
     """
 
     length_min: int = 20
-    """tmaze: corridor steps between cue and junction; each episode draws from length_min..length_max."""
+    """tmaze, endless_tmaze: corridor steps between cue and junction; each episode draws from length_min..length_max."""
     length_max: int = 20
     quiet: int = 10
-    """tmaze: the last steps of the corridor, which show no distractor symbols (0: all of it is noisy)."""
+    """tmaze, endless_tmaze: the last steps of the corridor, which show no distractor symbols (0: all of it is
+    noisy)."""
     num_cues: int = 2
-    """tmaze, copy: different symbols, and as many actions."""
+    """tmaze, endless_tmaze, copy, act_now: different symbols, and as many actions."""
     random_phase: bool = True
-    """tmaze, copy: after a reset each slot starts somewhere inside its first episode, not at its cue."""
+    """All but trace_conditioning: after a reset each slot starts somewhere inside its first episode, not at
+    its beginning."""
     symbols: int = 3
     """copy: symbols of one sequence."""
     delay: int = 20
-    """copy: blank steps between the sequence and its recall."""
+    """copy, chain, act_now: blank steps between the sequence and its recall, the bit and the choice, the
+    action and its reward."""
+    cued: bool = False
+    """act_now: the right action is that of a symbol that is shown; else it is always the first."""
     interval_min: int = 7
     """trace_conditioning: steps from cue onset to outcome onset; drawn from interval_min..interval_max."""
     interval_max: int = 13

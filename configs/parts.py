@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from configs.control import GaussianConfig
-from configs.core import Core, RotationConfig, check_core, core_options
+from configs.core import Core, ForgetBias, RotationConfig, check_core, core_options
 from configs.error import require
 
 Encoder = Literal["auto", "none", "mlp", "shallow", "nature", "deep"]
@@ -33,9 +33,10 @@ class PolicyConfig:
     core: Core = "elstm"
     hidden_size: int = 256
     """Units N of the core (unused by core `none`); of a core that rotates, pairs of numbers."""
-    forget_bias: float = 0.0
+    forget_bias: ForgetBias = 0.0
     """Added at the start to the bias of the gate that keeps: the forget gate, of `gru` the update gate (the
-    paper: 0)."""
+    paper: 0). `spread`: from 0 to 8, evenly over the units, which then forget within 2 to 3,000 steps: for
+    delays that are not known. Where the delay is, L steps, about ln L - 1 for all of them learns sooner."""
     rotation: RotationConfig = field(default_factory=RotationConfig)
     num_layers: int = 1
     """Layers of the core. One is exact under RTRL; a stack carries an exact trace for each layer alone, and

@@ -62,12 +62,13 @@ def _coerce(hint: Any, value: object, path: str) -> object:
     options = (hint,) if get_origin(hint) is Literal else get_args(hint) or (hint,)
     words = [word for option in options if get_origin(option) is Literal for word in get_args(option)]
     allowed = tuple(option for option in options if get_origin(option) is not Literal)
-    if words and type(value) not in allowed:
-        if value not in words:
-            raise ConfigError(f"{path} = {value!r}: choose one of {', '.join(map(repr, words))}")
-        return value
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if int not in allowed else value
+    if words and type(value) not in allowed:
+        if value not in words:
+            choices = [*map(repr, words), *(a.__name__ for a in allowed if a is float)]
+            raise ConfigError(f"{path} = {value!r}: choose one of {', '.join(choices)}")
+        return value
     if not any(type(value) is option for option in allowed):
         names = " or ".join(getattr(o, "__name__", str(o)) for o in allowed)
         raise ConfigError(f"{path} = {value!r}: expected {names}")

@@ -36,6 +36,10 @@ class Suite:
     here, with the command that mends it, or None."""
 
 
+_CORRIDOR = frozenset(
+    {"memory.length_min", "memory.length_max", "memory.quiet", "memory.num_cues", "memory.random_phase"}
+)
+
 SUITES: tuple[Suite, ...] = (
     Suite(
         name="atari",
@@ -61,19 +65,24 @@ SUITES: tuple[Suite, ...] = (
     ),
     Suite(name="cartpole", prefix="cartpole/", module="envs.suites.cartpole"),
     Suite(name="counting", prefix="counting/", module="envs.suites.counting", steps_together=True),
+    Suite(name="memory/tmaze", prefix="memory/tmaze", module="envs.suites.memory.tmaze", fields=_CORRIDOR),
     Suite(
-        name="memory/tmaze",
-        prefix="memory/tmaze",
-        module="envs.suites.memory.tmaze",
-        fields=frozenset(
-            {
-                "memory.length_min",
-                "memory.length_max",
-                "memory.quiet",
-                "memory.num_cues",
-                "memory.random_phase",
-            }
-        ),
+        name="memory/endless_tmaze",
+        prefix="memory/endless_tmaze",
+        module="envs.suites.memory.endless_tmaze",
+        fields=_CORRIDOR,
+    ),
+    Suite(
+        name="memory/act_now",
+        prefix="memory/act_now",
+        module="envs.suites.memory.act_now",
+        fields=frozenset({"memory.num_cues", "memory.random_phase", "memory.delay", "memory.cued"}),
+    ),
+    Suite(
+        name="memory/chain",
+        prefix="memory/chain",
+        module="envs.suites.memory.chain",
+        fields=frozenset({"memory.random_phase", "memory.delay"}),
     ),
     Suite(
         name="memory/copy",

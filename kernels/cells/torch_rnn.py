@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from kernels.cells.core import Core, State, zero_at
+from kernels.cells.forget import ForgetBias, forget_biases
 
 
 class TorchRNN(Core):
@@ -23,14 +24,15 @@ class TorchRNN(Core):
     """Tensors of state a layer."""
 
     def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, forget_bias: float = 0.0
+        self, input_size: int, hidden_size: int, num_layers: int = 1, forget_bias: ForgetBias = 0.0
     ) -> None:
         super().__init__(input_size, hidden_size)
         self.add_module(self.name, self.kind(input_size, hidden_size, num_layers))
         with torch.no_grad():
             for layer in range(num_layers):
                 bias = self.rnn.get_parameter(f"bias_ih_l{layer}")
-                bias[hidden_size : 2 * hidden_size] += forget_bias  # the second gate, of both
+                kept = bias[hidden_size : 2 * hidden_size]  # the second gate, of both
+                kept += forget_biases(forget_bias, hidden_size)
 
     @property
     def rnn(self) -> Any:

@@ -114,7 +114,20 @@ def test_bad_env_value_names_the_field(changes: dict[str, Any]) -> None:
         EnvConfig(**{"id": "ALE/Pong-v5", **changes})
 
 
+def test_a_forget_bias_is_a_number_or_spread() -> None:
+    base = preset("memory_rtrl")
+    for value in ("spread", 3.0):
+        config = dataclasses.replace(base, policy=dataclasses.replace(base.policy, forget_bias=value))
+        assert Config.from_json(config.to_json()).policy.forget_bias == value
+    text = base.to_json().replace(f'"forget_bias": {json.dumps(base.policy.forget_bias)}', '"forget_bias": 3')
+    assert Config.from_json(text).policy.forget_bias == 3.0
+    with pytest.raises(ConfigError, match=r"forget_bias = 'wide': choose one of 'spread', float"):
+        Config.from_json(text.replace('"forget_bias": 3', '"forget_bias": "wide"'))
+
+
 def test_a_forget_bias_without_a_forget_gate_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"policy.forget_bias = 'spread': cannot take effect"):
+        PolicyConfig(core="rtu", forget_bias="spread")
     with pytest.raises(ConfigError, match=r"policy.forget_bias = 1.0: cannot take effect"):
         PolicyConfig(core="none", forget_bias=1.0)
 

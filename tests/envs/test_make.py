@@ -64,6 +64,9 @@ def test_a_setting_without_effect_is_refused(env_id: str, field: str, value: obj
         ("memory/tmaze", {"delay": 5}, "memory.delay"),
         ("memory/copy", {"quiet": 3}, "memory.quiet"),
         ("memory/trace_conditioning", {"num_cues": 3}, "memory.num_cues"),
+        ("memory/chain", {"num_cues": 3}, "memory.num_cues"),
+        ("memory/copy", {"cued": True}, "memory.cued"),
+        ("memory/endless_tmaze", {"delay": 3}, "memory.delay"),
         ("CartPole-v1", {"random_phase": False}, "memory.random_phase"),
     ],
 )

@@ -13,12 +13,20 @@ from envs.spec import Resumable, VecEnv, VecStep
 SLOTS = 6
 RANDOM = ["cartpole/full", "cartpole/masked", "memory/tmaze", "memory/copy", "memory/trace_conditioning"]
 OWN = [*RANDOM, "counting/4", "counting/1"]
-ALL = [*OWN, "counting/3/2"]
+FAR = ["memory/act_now", "memory/chain"]
+GOES_ON = ["memory/endless_tmaze"]
+"""Whose games end and whose episodes do not."""
+RANDOM += FAR + GOES_ON
+OWN += FAR
+ALL = [*OWN, *GOES_ON, "counting/3/2"]
 
 
 OPTIONS = {
     "memory/tmaze": MemoryConfig(length_min=5, length_max=15, quiet=3, num_cues=3),
     "memory/copy": MemoryConfig(symbols=4, delay=3, num_cues=5),
+    "memory/chain": MemoryConfig(delay=4),
+    "memory/act_now": MemoryConfig(delay=5, cued=True, num_cues=3),
+    "memory/endless_tmaze": MemoryConfig(length_min=5, length_max=15, quiet=3, num_cues=3),
     "memory/trace_conditioning": MemoryConfig(pause_min=5, pause_max=9, episode_steps=40),
 }
 

@@ -225,6 +225,37 @@ def test_the_forget_bias_goes_to_the_gate_that_keeps_alone(name: str, gates: int
             torch.testing.assert_close(change, expected)
 
 
+@pytest.mark.parametrize("name", ["elstm", "felstm", "indylstm", "mingru", "lstm", "gru"])
+def test_a_spread_start_is_a_forget_bias_of_its_own_for_each_unit(name: str) -> None:
+    """Beside the start of a bias of 0, and nothing but that bias moves."""
+    cores = []
+    for bias in (0.0, "spread"):
+        torch.manual_seed(1)
+        cores.append(make_core(name, 3, 5, forget_bias=bias))
+    flat, spread = (core.state_dict() for core in cores)
+    moved = {key: spread[key] - flat[key] for key in flat if not torch.equal(spread[key], flat[key])}
+    kept = {"lstm": "lstm.bias_ih_l0", "gru": "gru.bias_ih_l0", "mingru": "b_z"}.get(name, "b_f")
+    expected = [0.0, 2.0, 4.0, 6.0, 8.0]
+    if name in TBPTT_CORES:
+        expected = [0.0] * 5 + expected + [0.0] * 5 * (len(moved[kept]) // 5 - 2)
+    sign = -1.0 if name == "mingru" else 1.0
+    assert set(moved) == {kept}
+    torch.testing.assert_close(moved[kept], sign * torch.tensor(expected))
+
+
+def test_a_spread_start_forgets_over_times_from_two_steps_to_three_thousand() -> None:
+    """And evenly on a logarithmic scale, in between."""
+    core = make_core("elstm", 3, 9, forget_bias="spread")
+    with torch.no_grad():
+        for name, parameter in core.named_parameters():
+            parameter.mul_(0.0 if name != "b_f" else 1.0)
+        core.b_f.copy_(torch.round(core.b_f))  # without the paper's N(0, 0.1)
+        _, (after,) = core.step(torch.zeros(1, 3), (torch.ones(1, 9),), torch.zeros(1, dtype=torch.bool))
+    steps = 1.0 / (1.0 - after[0].double())
+    assert steps[0] == pytest.approx(2.0) and 2900 < steps[-1] < 3000
+    torch.testing.assert_close((steps - 1).log().diff(), torch.ones(8).double(), rtol=1e-2, atol=1e-2)
+
+
 def test_a_gru_with_a_large_forget_bias_keeps_its_state() -> None:
     core = make_core("gru", 3, 4, forget_bias=50.0)
     (state,) = core.initial_state(2)

@@ -11,7 +11,9 @@ The agent moves on by itself. With a corridor of L steps of which the last Q are
 Actions elsewhere are ignored. Where an unroll is no longer than Q + 1, no path inside an unroll
 leads from the reward to the cue or to a noisy step, so that what is learned there was learned
 across the unroll boundary. `quiet` = 0 makes the whole corridor noisy, as in the T-maze of Bakker
-2001 ("Reinforcement learning with long short-term memory").
+2001 ("Reinforcement learning with long short-term memory"). `quiet` = L leaves a cue, L equal steps and a
+choice, as does the passive T-maze of Ni et al. 2023 ("When do transformers shine in RL?"), where the agent
+also has to walk: a step that does not lead on costs 1 / L there.
 """
 
 from __future__ import annotations
@@ -42,15 +44,15 @@ class TMaze(ArrayEnv):
     memoryless_return: float
     """Expected return, 2 / n - 1, of the best policy that sees only the present observation."""
 
-    def __init__(self, options: MemoryConfig, num_envs: int) -> None:
+    def __init__(self, options: MemoryConfig, num_envs: int, env_id: str = ID) -> None:
         n = options.num_cues
         spec = EnvSpec(
-            id=ID,
+            id=env_id,
             observation_shape=(n + 4,),
             observation_dtype="float32",
             coded=(("", 0, n + 4),),
             num_actions=n,
-            levels=(ID,) * num_envs,
+            levels=(env_id,) * num_envs,
         )
         super().__init__(spec, num_envs)
         self._options = options

@@ -10,6 +10,7 @@ from torch.nn.functional import linear
 
 from kernels.cells.core import State, zero_at
 from kernels.cells.elstm.cell import CELL
+from kernels.cells.forget import ForgetBias, forget_biases
 from kernels.cells.recurrent import CellCore
 from kernels.rtrl import Trace, rtrl_scan
 
@@ -30,7 +31,7 @@ class FELSTM(CellCore):
     b_z: nn.Parameter
     b_f: nn.Parameter
 
-    def __init__(self, input_size: int, hidden_size: int, forget_bias: float = 0.0) -> None:
+    def __init__(self, input_size: int, hidden_size: int, forget_bias: ForgetBias = 0.0) -> None:
         super().__init__(CELL, input_size, hidden_size, hidden_size)
         self.trace_width = input_size + hidden_size
         del self.w_z, self.w_f  # the diagonals of R
@@ -42,7 +43,7 @@ class FELSTM(CellCore):
                 self.get_parameter(name).normal_(std=0.1)
             for name in ("R_z", "R_f"):
                 self.get_parameter(name).normal_(std=0.1 * hidden_size**-0.5)
-            self.b_f.add_(forget_bias)
+            self.b_f.add_(forget_biases(forget_bias, hidden_size))
 
     def output(self, x: Tensor, h: Tensor) -> Tensor:
         c = h.squeeze(-2)
