@@ -24,7 +24,8 @@ class MemoryConfig:
     """
 
     length_min: int = 20
-    """tmaze, endless_tmaze: corridor steps between cue and junction; each episode draws from length_min..length_max."""
+    """tmaze, endless_tmaze: corridor steps between cue and junction; each episode draws from
+    length_min..length_max."""
     length_max: int = 20
     quiet: int = 10
     """tmaze, endless_tmaze: the last steps of the corridor, which show no distractor symbols (0: all of it is

@@ -5,11 +5,11 @@
     step 2 .. d         `wait`: nothing else
     step d+1            terminal: all zeros; on arriving here +1 if the first action was right, else -1
 
-Right is action 0, or with `cued` the action of the symbol's number: a policy without memory can choose it. What
-has to be remembered is needed for credit alone: between the action and its reward lie d steps that show nothing,
-so that a value which is to foretell the reward must remember the action (`--policy.previous-action`), and a
-return that is cut on the way is only as good as that value. The actions of the d steps are noise in the very
-input that told the first one; `acted` says which one counts.
+Right is action 0, or with `cued` the action of the symbol's number: a policy without memory can choose it.
+What has to be remembered is needed for credit alone: between the action and its reward lie d steps that show
+nothing, so that a value which is to foretell the reward must remember the action
+(`--policy.previous-action`), and a return that is cut on the way is only as good as that value. The actions
+of the d steps are noise in the very input that told the first one; `acted` says which one counts.
 
 Two actions, no cue and a reward at the 128th step are the task of PufferLib's pull request 478.
 """

@@ -5,9 +5,9 @@
     step d+1            time 0: the action is the choice, +1 if it names the bit (0: -1, 1: +1), else -1
     step d+2            terminal: all zeros
 
-From bsuite (Osband et al. 2020, "Behaviour suite for reinforcement learning") come the time that is shown, the
-bit's form and the rewards. Its query is left out, which with one bit always asks for that bit; and where bsuite
-shows the bit at two steps, here it is one.
+From bsuite (Osband et al. 2020, "Behaviour suite for reinforcement learning") come the time that is shown,
+the bit's form and the rewards. Its query is left out, which with one bit always asks for that bit; and where
+bsuite shows the bit at two steps, here it is one.
 """
 
 from __future__ import annotations

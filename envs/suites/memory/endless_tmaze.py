@@ -1,8 +1,8 @@
 """`memory/endless_tmaze`: `memory/tmaze` in which no episode ever ends.
 
-After the choice at the junction the next observation is the cue of the next corridor: no terminal observation,
-no flag, no reset of the policy's state. Whoever remembers must learn to overwrite, since the old cue is still
-there. Each corridor counts as a game, with a return of +1 or -1 (`game_over`).
+After the choice at the junction the next observation is the cue of the next corridor: no terminal
+observation, no flag, no reset of the policy's state. Whoever remembers must learn to overwrite, since the old
+cue is still there. Each corridor counts as a game, with a return of +1 or -1 (`game_over`).
 """
 
 from __future__ import annotations
