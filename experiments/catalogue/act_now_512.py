@@ -1,0 +1,7 @@
+"""Act at the first step, be paid at the 512th."""
+
+from __future__ import annotations
+
+from experiments.far import act_now
+
+EXPERIMENT = act_now(512)

@@ -1,0 +1,44 @@
+"""The T-maze at three lengths by a start that is told none of them."""
+
+from __future__ import annotations
+
+from experiments.catalogue import Arm, Experiment
+from experiments.tmaze import CHANCE, SOLVED, bias, corridor, scaled_bias, success
+
+STEPS = {20: 600_000, 160: 2_000_000, 640: 5_000_000}
+"""Length to agent steps: about twice what the start at ln L - 1 needs."""
+
+EXPERIMENT = Experiment(
+    name="unknown_delay",
+    description=(
+        "Corridors of 20, 160 and 640 steps, half of them quiet, always in unrolls of 5. The forget biases "
+        "begin spread over the units from 0 to 8, whatever the length, or all at ln L - 1, which has to know "
+        "the length, or all at 2, the start that suits 20 steps. The question is what not knowing costs, in "
+        "steps to success 0.95."
+    ),
+    arms={
+        f"{series}_L{length}": Arm(
+            preset="memory_rtrl",
+            overrides=f"{corridor(length, quiet=length // 2)} {start}",
+            total_steps=steps,
+            series=series,
+            x=length,
+        )
+        for length, steps in STEPS.items()
+        for series, start in (
+            ("spread", "--policy.forget-bias spread"),
+            ("known", bias(scaled_bias(length))),
+            ("bias2", bias(2.0)),
+        )
+    },
+    first=tuple(f"{series}_L{length}" for length in STEPS for series in ("spread", "known")),
+    total_steps=STEPS[640],
+    seeds=(0, 1, 2),
+    plot="sweep",
+    x_label="steps between cue and choice (unroll 5)",
+    log_x=True,
+    metric="success",
+    of_return=success,
+    chance=CHANCE,
+    solved=SOLVED,
+)
