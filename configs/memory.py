@@ -1,7 +1,8 @@
 """Presets of the memory tasks: `memory_{rtrl,tbptt,lstm,feedforward}`, a T-maze solved in seconds on a CPU.
 
 The cue is 20 steps away from the choice and an unroll is 5 steps long, so that nothing inside an unroll links
-the two. Other tasks with small vector observations: `--env.id memory/copy`, `--env.id cartpole/masked`, ...
+the two. Other tasks with small vector observations: `--env.id memory/copy`, `memory/chain`, `memory/act_now`
+(with `--policy.previous-action`), `memory/endless_tmaze`, `cartpole/masked`, ...
 """
 
 from __future__ import annotations

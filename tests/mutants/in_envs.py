@@ -84,6 +84,28 @@ MUTANTS = [
         ),
     ),
     *in_file(
+        "envs/suites/memory/endless_tmaze.py",
+        "envs/suites/test_far_credit.py",
+        ("the next corridor has the cue of the last", "self._start(np.flatnonzero(self._chosen))", "pass"),
+        (
+            "an episode ends after all",
+            "return reward, never, never.copy()",
+            "return reward, self._chosen, never",
+        ),
+    ),
+    *in_file(
+        "envs/suites/memory/act_now.py",
+        "envs/suites/test_far_credit.py",
+        ("a later action counts", "np.where(self._time == 0, actions", "np.where(self._time <= 1, actions"),
+        ("the reward comes a step early", "self._time >= self._length\n", "self._time >= self._length - 1\n"),
+    ),
+    *in_file(
+        "envs/suites/memory/chain.py",
+        "envs/suites/test_far_credit.py",
+        ("the bit stays on the screen", "np.where(self._time == 0, 2", "np.where(self._time <= 1, 2"),
+        ("a wrong choice costs nothing", "self._bit, 1.0, -1.0)", "self._bit, 1.0, 0.0)"),
+    ),
+    *in_file(
         "envs/suites/cartpole.py",
         "envs/suites/test_cartpole.py",
         ("the pole has no moment of inertia", "4.0 / 3.0 - POLE_MASS", "1.0 - POLE_MASS"),
