@@ -19,7 +19,7 @@ EXPERIMENT = Experiment(
         "0.5. Shown is what is learned at this unroll: TBPTT needs one of 1,502 steps to see the cue."
     ),
     arms=arms("memory", f"{corridor(LENGTH, quiet=LENGTH)} {wide(20, 1e-2)} --policy.forget-bias spread"),
-    total_steps=10_000_000,
+    total_steps=5_000_000,
     seeds=tuple(range(100, 110)),
     metric="success",
     of_return=success,
