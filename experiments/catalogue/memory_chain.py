@@ -6,7 +6,7 @@ from experiments.catalogue import Experiment
 from experiments.far import arms, wide
 from experiments.tmaze import CHANCE, SOLVED, success
 
-STEPS = {128: 1_500_000, 512: 4_000_000, 1500: 10_000_000}
+STEPS = {128: 1_000_000, 512: 2_500_000, 1500: 5_000_000}
 """Length to agent steps."""
 
 EXPERIMENT = Experiment(
