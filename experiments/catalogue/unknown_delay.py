@@ -12,10 +12,10 @@ STEPS = {20: 600_000, 160: 1_500_000, 640: 4_000_000}
 EXPERIMENT = Experiment(
     name="unknown_delay",
     description=(
-        "Corridors of 20, 160 and 640 steps, half of them quiet, always in unrolls of 10, none of which links "
-        "the choice to the cue or to a noisy step. The forget biases begin spread over the units from 0 to 8, "
-        "whatever the length, or all at ln L - 1, which has to know the length, or all at 2, the start that "
-        "suits 20 steps. The question is what not knowing costs, in steps to success 0.95."
+        "Corridors of 20, 160 and 640 steps, half of them quiet, always in unrolls of 10, none of which "
+        "links the choice to the cue or to a noisy step. The forget biases begin spread over the units from "
+        "0 to 8, whatever the length, or all at ln L - 1, which has to know the length, or all at 2, the "
+        "start that suits 20 steps. The question is what not knowing costs, in steps to success 0.95."
     ),
     arms={
         f"{series}_L{length}": Arm(
