@@ -65,7 +65,12 @@ SUITES: tuple[Suite, ...] = (
     ),
     Suite(name="cartpole", prefix="cartpole/", module="envs.suites.cartpole"),
     Suite(name="counting", prefix="counting/", module="envs.suites.counting", steps_together=True),
-    Suite(name="memory/tmaze", prefix="memory/tmaze", module="envs.suites.memory.tmaze", fields=_CORRIDOR),
+    Suite(
+        name="memory/tmaze",
+        prefix="memory/tmaze",
+        module="envs.suites.memory.tmaze",
+        fields=_CORRIDOR,
+    ),
     Suite(
         name="memory/endless_tmaze",
         prefix="memory/endless_tmaze",
