@@ -35,6 +35,8 @@ class MemoryConfig:
     random_phase: bool = True
     """All but trace_conditioning: after a reset each slot starts somewhere inside its first episode, not at
     its beginning."""
+    jitter: int = 0
+    """tmaze_pixels: pixels, to each side, that a symbol may lie off its place, drawn anew at every step."""
     symbols: int = 3
     """copy: symbols of one sequence."""
     delay: int = 20
@@ -54,7 +56,16 @@ class MemoryConfig:
     """trace_conditioning: steps after which an episode is truncated."""
 
     def __post_init__(self) -> None:
-        least = {"quiet": 0, "num_cues": 2, "delay": 0, "interval_min": 4, "pause_min": 2, "distractors": 0}
+        least = {
+            "quiet": 0,
+            "num_cues": 2,
+            "delay": 0,
+            "jitter": 0,
+            "interval_min": 4,
+            "pause_min": 2,
+            "distractors": 0,
+        }
+        require(self.jitter <= 6, "env.memory.jitter", self.jitter, "there are 6 pixels to each side at most")
         for name in ("length_min", "symbols", "episode_steps", *least):
             floor, value = least.get(name, 1), getattr(self, name)
             require(value >= floor, f"env.memory.{name}", value, f"needs at least {floor}")

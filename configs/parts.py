@@ -30,6 +30,9 @@ class PolicyConfig:
     """`auto` goes by what is observed: convolutions for images, by their size; `mlp` where there is none."""
     features: int = 256
     """Width of the encoder's output; the core input adds the clipped previous reward, if it is fed."""
+    bypass: bool = False
+    """The core reads a view of the observation that is never trained, and the heads read the encoder's
+    features beside the core's output: every weight has its exact gradient (actors/policy/bypass.py)."""
     core: Core = "elstm"
     hidden_size: int = 256
     """Units N of the core (unused by core `none`); of a core that rotates, pairs of numbers."""
@@ -76,7 +79,7 @@ class PolicyConfig:
             self.load_encoder,
             f"policy.load = {self.load!r} brings its own encoder: give one of the two",
         )
-        for name in ("freeze_encoder", "load_encoder"):
+        for name in ("freeze_encoder", "load_encoder", "bypass"):
             require(
                 not getattr(self, name) or self.encoder != "none",
                 f"policy.{name}",

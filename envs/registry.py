@@ -66,6 +66,12 @@ SUITES: tuple[Suite, ...] = (
     Suite(name="cartpole", prefix="cartpole/", module="envs.suites.cartpole"),
     Suite(name="counting", prefix="counting/", module="envs.suites.counting", steps_together=True),
     Suite(
+        name="memory/tmaze_pixels",
+        prefix="memory/tmaze_pixels",
+        module="envs.suites.memory.tmaze_pixels",
+        fields=_CORRIDOR | {"memory.jitter"},
+    ),
+    Suite(
         name="memory/tmaze",
         prefix="memory/tmaze",
         module="envs.suites.memory.tmaze",

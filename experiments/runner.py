@@ -22,7 +22,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +50,8 @@ class Run:
     folder: Path
     arguments: tuple[str, ...]
     """What follows `launch.py train`, but for the run directory."""
+    after: Path | None = None
+    """Folder of the run that has to end before this one starts."""
 
     @property
     def record(self) -> Path:
@@ -120,23 +121,28 @@ def plan(
                 "--log-interval-steps": max(total // WINDOWS, 1),
             }
             words = [str(word) for pair in fixed.items() for word in pair]
-            arguments = (arm.preset, *words, *shlex.split(arm.overrides))
             folder = out.resolve() / "runs" / f"{name}-seed{seed}"
-            runs.append(Run(name, seed, total, folder, arguments))
+            before = folder.with_name(f"{arm.after}-seed{seed}") if arm.after else None
+            overrides = shlex.split(arm.overrides)
+            if before is not None:
+                overrides = [word.format(before=before) for word in overrides]
+            runs.append(Run(name, seed, total, folder, (arm.preset, *words, *overrides), before))
     return runs
 
 
 def execute(runs: list[Run], jobs: int) -> list[Failure]:
-    """Runs those that have not finished, `jobs` at a time; the others go on when one fails."""
+    """Runs those that have not finished, `jobs` at a time; the others go on when one fails. What comes after
+    a run that failed fails by itself, for want of what it was to take."""
     unfinished = [run for run in runs if run.seconds() is None]
     print(f"{len(runs)} runs, {len(runs) - len(unfinished)} of them finished before", flush=True)
-    waiting, done = deque(unfinished), 0
+    waiting, done = unfinished.copy(), 0
     running: dict[subprocess.Popen[bytes], tuple[Run, float]] = {}
     failures: list[Failure] = []
     try:
         while waiting or running:
-            while waiting and len(running) < jobs:
-                run = waiting.popleft()
+            ahead = {run.folder for run in waiting} | {run.folder for run, _ in running.values()}
+            for run in [run for run in waiting if run.after not in ahead][: jobs - len(running)]:
+                waiting.remove(run)
                 running[run.start()] = (run, time.monotonic())
             for process in [p for p in running if p.poll() is not None]:
                 run, started = running.pop(process)
@@ -176,6 +182,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     unknown = [arm for arm in options.arms if arm not in experiment.arms]
     if unknown:
         raise ConfigError(f"--arms {unknown[0]}: {experiment.name} has {', '.join(experiment.arms)}")
+    for arm in options.arms:
+        before = experiment.arms[arm].after
+        if before not in ("", *options.arms):
+            raise ConfigError(f"--arms {arm}: takes what {before} has learned: name that one too")
     for name in ("seeds", "arms"):
         values = getattr(options, name)
         if len(set(values)) < len(values):

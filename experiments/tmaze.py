@@ -47,3 +47,18 @@ def both(name: str, x: float, overrides: str, total_steps: int | None = None) ->
         )
         for variant in ("rtrl", "tbptt")
     }
+
+
+def encoder_arms(encoder: str, task: str = "") -> dict[str, Arm]:
+    """With an encoder below the core and a way past it, and what to compare that with."""
+    settings = {
+        "rtrl_no_encoder": ("rtrl", ""),
+        "rtrl_bypass": ("rtrl", f"{encoder} --policy.bypass"),
+        "rtrl": ("rtrl", encoder),
+        "tbptt_bypass": ("tbptt", f"{encoder} --policy.bypass"),
+        "rtrl_frozen": ("rtrl", f"{encoder} --policy.freeze-encoder"),
+    }
+    return {
+        name: Arm(preset=f"memory_{variant}", overrides=f"{task} {overrides}".strip())
+        for name, (variant, overrides) in settings.items()
+    }

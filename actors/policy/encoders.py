@@ -183,7 +183,7 @@ def make_encoder(spec: EnvSpec, config: PolicyConfig) -> tuple[nn.Module, int]:
     images = width = 0
     for name, shape in spec.observation_shape.items():
         dtype = spec.observation_dtype[name]
-        if dtype != "int64" and not _is_image(shape, dtype):
+        if dtype != "int64" and not is_image(shape, dtype):
             vectors.append(name)
             continue
         images += dtype == "uint8"
@@ -203,7 +203,7 @@ def make_encoder(spec: EnvSpec, config: PolicyConfig) -> tuple[nn.Module, int]:
     return PartsEncoder(parts, vectors, vector_encoder), width
 
 
-def _is_image(shape: tuple[int, ...], dtype: str) -> bool:
+def is_image(shape: tuple[int, ...], dtype: str) -> bool:
     return dtype == "uint8" and len(shape) == 3
 
 
@@ -215,7 +215,7 @@ def _fitting(shape: tuple[int, ...]) -> str:
 
 def _single(env_id: str, shape: tuple[int, ...], dtype: str, config: PolicyConfig) -> tuple[nn.Module, int]:
     """The encoder of one image, one text or one vector."""
-    kind, image = config.encoder, _is_image(shape, dtype)
+    kind, image = config.encoder, is_image(shape, dtype)
     if dtype == "int64":
         return InstructionEncoder(), InstructionEncoder.FEATURES
     if kind == "auto":

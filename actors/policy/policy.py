@@ -4,6 +4,9 @@
     previous reward, clipped (option) ----------------------+--> x [D] --core--> h [N] --> logits, baseline
     previous action (option) -------------------------------+
 
+With `bypass` the core reads a view of the observation that is never trained (actors/policy/bypass.py), and
+the features go to the heads, beside h.
+
 `step` acts, one observation at a time; `unroll` learns, one rollout at a time. They agree to
 rounding, and a test holds them to it.
 """
@@ -16,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from actors.policy.bypass import Bypass
 from actors.policy.distributions import make_distribution, make_head
 from actors.policy.encoders import make_encoder
 from actors.policy.normalise import ObservationNormaliser
@@ -76,7 +80,9 @@ class Policy(nn.Module):
             # Within the encoder, whose weights mean nothing without it: `load_encoder` brings both.
             parts = OrderedDict[str, nn.Module](normalise=ObservationNormaliser(spec), encode=self.encoder)
             self.encoder = nn.Sequential(parts)
-        inputs = features + config.previous_reward
+        self.bypass = Bypass(spec) if config.bypass else None
+        inputs = features if self.bypass is None else self.bypass.num_features
+        inputs += config.previous_reward
         inputs += self.distribution.num_features if config.previous_action else 0
         self.core = make_core(
             config.core, inputs, config.hidden_size, config.num_layers, **config.core_options
@@ -84,8 +90,9 @@ class Policy(nn.Module):
         if config.freeze_core:
             for parameter in self.core.recurrent_parameters():
                 parameter.requires_grad_(False)
-        self.policy_head = make_head(self.core.output_size, self.distribution, config.gaussian)
-        self.baseline_head = nn.Linear(self.core.output_size, 1)
+        outputs = self.core.output_size + (0 if self.bypass is None else features)
+        self.policy_head = make_head(outputs, self.distribution, config.gaussian)
+        self.baseline_head = nn.Linear(outputs, 1)
 
     @property
     def normaliser(self) -> ObservationNormaliser | None:
@@ -107,7 +114,7 @@ class Policy(nn.Module):
         [E, ...]."""
         x = self.core_input(observation, reward, reset, previous_action)
         h, state = self.core.step(x, state, reset)
-        return PolicyStep(self.policy_head(h), self.baseline_head(h).squeeze(-1), state)
+        return PolicyStep(*self._heads(h, observation), state)
 
     def unroll(
         self,
@@ -151,17 +158,28 @@ class Policy(nn.Module):
             h, state = self.core.unroll_immediate(x, state, reset)
         else:
             h, state, trace = self.core.unroll(x, state, reset, trace)
-        return PolicyChunk(self.policy_head(h), self.baseline_head(h).squeeze(-1), state, trace)
+        return PolicyChunk(*self._heads(h, observation), state, trace)
 
     def core_input(self, observation: Any, reward: Tensor, reset: Tensor, action: Tensor) -> Tensor:
         """What the core reads, [..., D], from arguments as in `step`, with any leading shape."""
-        lead = reward.shape
-        flat = map_observation(lambda part: part.flatten(0, len(lead) - 1), observation)
-        features = self.encoder(flat).unflatten(0, lead)
-        parts = [features]
+        parts = [self._seen(observation, reward.shape, past_encoder=self.bypass is not None)]
         if self.uses_previous_reward:
-            parts.append(reward.clamp(-1.0, 1.0).to(features.dtype).unsqueeze(-1))
+            parts.append(reward.clamp(-1.0, 1.0).to(parts[0].dtype).unsqueeze(-1))
         if self.uses_previous_action:
-            previous = self.distribution.features(action).to(features.dtype)
+            previous = self.distribution.features(action).to(parts[0].dtype)
             parts.append(previous.masked_fill(reset.unsqueeze(-1), 0.0))
         return torch.cat(parts, dim=-1)
+
+    def _heads(self, h: Tensor, observation: Any) -> tuple[Tensor, Tensor]:
+        """logits and baseline, from what the core puts out and, past the core, the features."""
+        if self.bypass is not None:
+            h = torch.cat([h, self._seen(observation, h.shape[:-1], past_encoder=False)], dim=-1)
+        return self.policy_head(h), self.baseline_head(h).squeeze(-1)
+
+    def _seen(self, observation: Any, lead: torch.Size, *, past_encoder: bool) -> Tensor:
+        """[*lead, F], of the encoder or of the way past it."""
+        flat = map_observation(lambda part: part.flatten(0, len(lead) - 1), observation)
+        if not past_encoder:
+            return self.encoder(flat).unflatten(0, lead)
+        assert self.bypass is not None
+        return self.bypass(flat if self.normaliser is None else self.normaliser(flat)).unflatten(0, lead)

@@ -24,6 +24,9 @@ class Arm:
     preset: str
     overrides: str = ""
     """More of `launch.py train PRESET`'s command line, as it would be typed."""
+    after: str = ""
+    """An arm whose run on the same seed this one takes something of: it runs first, and `{before}` in
+    `overrides` stands for its run directory."""
     total_steps: int | None = None
     """Agent steps; None: the experiment's."""
     series: str = ""
@@ -72,6 +75,7 @@ class Experiment:
     def __post_init__(self) -> None:
         for name, arm in self.arms.items():
             swept = arm.series != "" and arm.x is not None
+            assert arm.after in ("", *self.arms), f"{self.name}.{name}: no arm {arm.after!r} to come after"
             assert swept == (self.plot == "sweep"), f"{self.name}.{name}: a sweep's arms have series and x"
 
     @property

@@ -91,6 +91,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "policy.rotation.projection": ("--policy.rotation.projection", RTU),
     "policy.freeze_core": ("--policy.freeze-core", NO_CORE),
     "policy.freeze_encoder": ("--policy.freeze-encoder", NO_ENCODER),
+    "policy.bypass": ("--policy.bypass", NO_ENCODER),
     "policy.load_encoder": ("--policy.load-encoder x", NO_ENCODER),
     "rtrl.boundary": ("--rtrl.no-boundary", TBPTT),
     "rtrl.fresh_traces": ("--rtrl.fresh-traces", TBPTT),

@@ -21,6 +21,7 @@ IDS = {
     "cartpole": "cartpole/masked",
     "counting": "counting/3",
     "memory/tmaze": "memory/tmaze",
+    "memory/tmaze_pixels": "memory/tmaze_pixels",
     "memory/copy": "memory/copy",
     "memory/trace_conditioning": "memory/trace_conditioning",
     "memory/endless_tmaze": "memory/endless_tmaze",

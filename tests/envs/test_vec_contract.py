@@ -11,7 +11,14 @@ from envs.make import env_spec, make_vec
 from envs.spec import Resumable, VecEnv, VecStep
 
 SLOTS = 6
-RANDOM = ["cartpole/full", "cartpole/masked", "memory/tmaze", "memory/copy", "memory/trace_conditioning"]
+RANDOM = [
+    "cartpole/full",
+    "cartpole/masked",
+    "memory/tmaze",
+    "memory/tmaze_pixels",
+    "memory/copy",
+    "memory/trace_conditioning",
+]
 OWN = [*RANDOM, "counting/4", "counting/1"]
 FAR = ["memory/act_now", "memory/chain"]
 GOES_ON = ["memory/endless_tmaze"]
@@ -23,6 +30,7 @@ ALL = [*OWN, *GOES_ON, "counting/3/2"]
 
 OPTIONS = {
     "memory/tmaze": MemoryConfig(length_min=5, length_max=15, quiet=3, num_cues=3),
+    "memory/tmaze_pixels": MemoryConfig(length_min=5, length_max=15, quiet=3, num_cues=3),
     "memory/copy": MemoryConfig(symbols=4, delay=3, num_cues=5),
     "memory/chain": MemoryConfig(delay=4),
     "memory/act_now": MemoryConfig(delay=5, cued=True, num_cues=3),

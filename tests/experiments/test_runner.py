@@ -7,13 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import torch
 import tyro
 from filelock import FileLock
+from safetensors.torch import load_file
 
 import launch
 from configs.presets import preset
@@ -21,7 +24,7 @@ from configs.schema import Config, ConfigError
 from envs.make import check_env
 from envs.registry import suite_of
 from experiments.catalogue import Arm, Experiment, get, names
-from experiments.runner import ROOT, conduct, plan
+from experiments.runner import ROOT, conduct, parse, plan
 from experiments.tmaze import CHANCE, SOLVED, success
 from tests.integration.cli import PATIENCE_S, wait_until
 
@@ -228,3 +231,33 @@ def test_every_arm_is_a_config_that_can_run(name: str, tmp_path: Path) -> None:
         # The gradient of the mean loss is clipped at 1, as the presets have it, whatever the unroll.
         if config.optimizer == "adam" and config.preset.startswith("memory_"):
             assert config.grad_norm_clipping == config.steps_per_update
+
+
+def test_an_arm_takes_what_another_has_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    encoder = "--policy.encoder mlp --policy.features 4"
+    after = Arm(
+        preset="memory_rtrl",
+        overrides=f"{encoder} --policy.load-encoder {{before}} --policy.freeze-encoder",
+        after="first",
+    )
+    both = experiment(bad=f"{encoder} --learning-rate -1", first=encoder)
+    both = replace(both, arms={"then": after, **both.arms, "orphan": replace(after, after="bad")})
+    assert conduct(both, out=tmp_path, arms=list(both.arms), seeds=[0], jobs=2) == 1
+    printed = capsys.readouterr().out
+    assert printed.index("first, seed 0") < printed.index("then, seed 0")
+    failed = json.loads((tmp_path / "summary.json").read_text())["failed"]
+    assert {failure["arm"] for failure in failed} == {"bad", "orphan"}
+    first, then = (
+        load_file(max((tmp_path / f"runs/{arm}-seed0/checkpoints").iterdir()) / "tensors.safetensors")
+        for arm in ("first", "then")
+    )
+    names = [name for name in first if name.startswith("policy/encoder.")]
+    assert names
+    assert all(torch.equal(first[name], then[name]) for name in names)
+
+
+def test_an_arm_without_the_one_it_takes_from_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match="rtrl_after: takes what tbptt_first has learned: name that one too"
+    ):
+        parse(["pretrain_then_rtrl", "--arms", "rtrl_after"])

@@ -34,6 +34,7 @@ CHANGES: dict[str, list[Any]] = {
     "policy.num_layers": [2],
     "policy.freeze_core": [True],
     "policy.freeze_encoder": [True],
+    "policy.bypass": [True],
     "policy.previous_action": [True],
     "policy.previous_reward": [False],
     "policy.normalise_observations": [True],

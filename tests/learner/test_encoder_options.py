@@ -85,7 +85,7 @@ def test_an_encoder_that_does_not_fit_is_refused_and_changes_nothing(tmp_path: P
     assert all(torch.equal(tensor, before[name]) for name, tensor in _encoder(learner).items())
 
 
-@pytest.mark.parametrize("field", [{"freeze_encoder": True}, {"load_encoder": "runs/x"}])
+@pytest.mark.parametrize("field", [{"freeze_encoder": True}, {"load_encoder": "runs/x"}, {"bypass": True}])
 def test_options_of_an_encoder_need_one(field: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="there is no encoder"):
         PolicyConfig(encoder="none", **field)

@@ -4,6 +4,7 @@ policy, its output gate and heads, the real loss and the trace bank equals full 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -18,9 +19,9 @@ T, B = 6, 3
 RECURRENT = ("W_z", "W_f", "w_z", "w_f", "b_z", "b_f")
 
 
-def _policy(previous_action: bool = False) -> Policy:
+def _policy(previous_action: bool = False, **options: Any) -> Policy:
     torch.manual_seed(3)
-    policy_config = dataclasses.replace(config().policy, previous_action=previous_action)
+    policy_config = dataclasses.replace(config().policy, previous_action=previous_action, **options)
     policy = Policy(SPEC, policy_config).double()
     with torch.no_grad():  # larger weights, so that the past matters and a missing term shows
         for name in RECURRENT:
@@ -112,6 +113,18 @@ def test_two_joined_rollouts_equal_full_bptt(case: str, previous_action: bool) -
     assert _distance(_rtrl_gradient(policy, batches, traces=True), exact) < 1e-12
     if case == "no reset":  # without the boundary term the same check must fail, or it would show nothing
         assert _distance(_rtrl_gradient(policy, batches, traces=False), exact) > 1e-3
+
+
+@pytest.mark.parametrize("bypass", [False, True])
+def test_a_bypass_makes_the_gradient_of_an_encoder_exact_too(bypass: bool) -> None:
+    policy, batches = _policy(encoder="mlp", features=5, bypass=bypass), _seam(*CASES["inside"])
+    exact, found = _bptt_gradient(policy, batches), _rtrl_gradient(policy, batches, traces=True)
+    encoder = [name for name in exact if name.startswith("encoder.")]
+    assert len(encoder) == 4
+    off = _distance({name: found[name] for name in encoder}, {name: exact[name] for name in encoder})
+    rest = exact.keys() - set(encoder)
+    assert _distance({name: found[name] for name in rest}, {name: exact[name] for name in rest}) < 1e-12
+    assert off < 1e-12 if bypass else off > 1e-3
 
 
 def test_every_recurrent_parameter_is_among_those_compared() -> None:
