@@ -42,7 +42,7 @@ class _Stall:
     home: Identity
     since: float
     doings: Any
-    """Reference of what its processes do, in words."""
+    """Reference of what its processes do, in words; None once that is told."""
     asked_at: float
     told: bool = False
 
@@ -70,7 +70,7 @@ class Stalls:
             state, stall = slot.state, self._stalls.get(actor_id)
             if stall is not None and not stall.lasts(state):
                 self._over(actor_id, stall, state, now)
-            elif stall is not None and not stall.told:
+            elif stall is not None and stall.doings is not None:
                 self._tell(actor_id, stall, now)
             elif stall is None and isinstance(state, Working):
                 patience = self._patience.get(actor_id, self._limits.stall_report_s)
@@ -79,13 +79,22 @@ class Stalls:
                     self._stalls[actor_id] = _Stall(state.life, state.home, state.since, doings, now)
 
     def _tell(self, actor_id: int, stall: _Stall, now: float) -> None:
-        if not is_done(stall.doings) and now - stall.asked_at < LOG_TIMEOUT_S:
+        """What its processes do is told with it, or later where its node takes long to say so: a busy one
+        needs seconds for the process that looks."""
+        known = is_done(stall.doings)
+        if not known and (stall.told or now - stall.asked_at < LOG_TIMEOUT_S):
+            return
+        doings = "its node has not said yet what its processes do"
+        if known:
+            try:
+                doings = ray.get(stall.doings)
+            except ray.exceptions.RayError:
+                doings = "its node does not say what its processes do"
+            stall.doings = None
+        if stall.told:
+            say(f"actor {actor_id}: {doings}")
             return
         stall.told = True
-        try:
-            doings = ray.get(stall.doings, timeout=0)
-        except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
-            doings = "its node does not say what its processes do"
         streams = stall.life.streams
         say(
             f"actor {actor_id} stalls on {node_name(stall.home.node_id)}: no rollout of the streams "
