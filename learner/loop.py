@@ -29,7 +29,7 @@ from learner.learner import Learner
 from learner.memory import naming_sizes
 from learner.prefetch import make_feed
 from learner.publish import Publisher
-from learner.ranks import Agreed
+from learner.ranks import Agreed, RanksDifferError
 from learner.records import checkpoint
 from learner.records.best import BestCheckpoint
 from learner.records.evaluations import Evaluations, Evaluator
@@ -117,7 +117,7 @@ class TrainLoop:
         """
         try:
             return self._train()
-        except checkpoint.CheckpointError:
+        except (checkpoint.CheckpointError, RanksDifferError):
             raise
         except BaseException:
             self._rescue()

@@ -11,6 +11,7 @@ the ranks agree whether there is one: no rank waits in a sum that another does n
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -22,7 +23,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed import Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 LOOPBACK = "127.0.0.1"
@@ -32,6 +33,10 @@ LOOPBACK_INTERFACE = "lo"
 
 class RankLostError(RuntimeError):
     """Another rank is gone, or late. What became of it is the cause, which this rank cannot know."""
+
+
+class RanksDifferError(RuntimeError):
+    """The ranks do not have the same weights: whose are right nobody knows, and none of them are saved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,3 +176,11 @@ def open_store() -> TCPStore:
 def store_at(port: int) -> TCPStore:
     """The store that another rank has opened."""
     return TCPStore(LOOPBACK, port, wait_for_workers=False)
+
+
+def fingerprint(policy: nn.Module, *counters: int) -> str:
+    """The same where weights, statistics and counters are, to the bit."""
+    digest = hashlib.sha256(" ".join(map(str, counters)).encode())
+    for name, tensor in policy.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

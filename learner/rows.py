@@ -9,6 +9,7 @@ from envs.scores import suite_for
 from learner.learner import Learner
 from learner.prefetch import Feed
 from learner.publish import Publisher
+from learner.ranks import RanksDifferError, fingerprint
 from learner.records.metrics import Metrics
 from learner.records.sinks import Sink
 from learner.records.timing import Timesheet
@@ -36,7 +37,10 @@ class Rows:
 
     def begin(self) -> None:
         """From now on a window is measured."""
-        self._since, self._step = time.monotonic(), self._learner.global_step
+        self._window(time.monotonic())
+
+    def _window(self, since: float) -> None:
+        self._since, self._step, self._updates = since, self._learner.global_step, self._learner.updates
 
     @property
     def steps(self) -> int:
@@ -55,13 +59,13 @@ class Rows:
         now = time.monotonic()
         self.gather()
         self.write_gathered(now)
-        self._since, self._step = now, self._learner.global_step
+        self._window(now)
 
     def gather(self) -> None:
-        """What each learner counts by itself, at the first one."""
+        """What each learner counts by itself, at the first one. Raises RanksDifferError there, where another
+        does not have the same weights."""
         counters = self._source.counters
-        updates = max(self.steps / self._config.steps_per_update, 1.0)
-        self.metrics.add_many(self.spent.metrics(updates))
+        self.metrics.add_many(self.spent.metrics(max(self._learner.updates - self._updates, 1)))
         self.metrics.add_many(
             {
                 "perf/actors": counters.actors,
@@ -77,7 +81,11 @@ class Rows:
         self.metrics.add_many({f"unrolls/{name}": number for name, number in unrolls.items()})
         if self._ranks.of > 1:
             mine = {} if self._ranks.number == 0 else self.metrics.hand_over()
-            self.metrics.take_over(self._ranks.gather(mine))
+            weights, updates = fingerprint(self._learner.policy), self._learner.updates
+            others = self._ranks.gather({"window": mine, "weights": weights})
+            if any(other["weights"] != weights for other in others):
+                raise RanksDifferError(f"the learners do not have the same weights after update {updates}")
+            self.metrics.take_over([other["window"] for other in others])
 
     def write_gathered(self, now: float) -> None:
         if self._ranks.number:

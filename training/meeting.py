@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from configs.schema import Config
 from learner.learner import Learner
-from learner.ranks import Alone, Joined, open_store, store_at
+from learner.ranks import Alone, Joined, RanksDifferError, fingerprint, open_store, store_at
 
 
 class Meeting:
@@ -24,20 +22,12 @@ class Meeting:
         return None if self._store is None else self._store.port
 
     def join(self, port: int | None, learner: Learner) -> None:
-        """Waits for all. Raises RankLostError where one is gone, RuntimeError on the first where another does
-        not have the same weights."""
+        """Waits for all. Raises RankLostError where one is gone, RanksDifferError on the first where another
+        does not have the same weights."""
         if isinstance(self.ranks, Alone):
             return
         assert port is not None, "the first rank has said where"
         self.ranks.join(self._store or store_at(port), learner.device, self._timeout_s)
-        mine = fingerprint(learner)
+        mine = fingerprint(learner.policy, learner.updates, learner.global_step)
         if any(other != mine for other in self.ranks.gather(mine)):
-            raise RuntimeError("the learners do not begin with the same weights")
-
-
-def fingerprint(learner: Learner) -> str:
-    """Of the weights and the counters: the same where they are the same to the bit."""
-    digest = hashlib.sha256(f"{learner.updates} {learner.global_step}".encode())
-    for name, tensor in learner.policy.state_dict().items():
-        digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(-1).numpy().tobytes())
-    return digest.hexdigest()
+            raise RanksDifferError("the learners do not begin with the same weights")

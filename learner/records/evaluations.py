@@ -84,12 +84,17 @@ class Evaluations:
         self._evaluator, self._interval, self._metrics = evaluator, interval_steps, metrics
         self._steps_per_update, self._now, self._stopped = steps_per_update, now, stopped
         self._last = now.global_step // interval_steps
+        self._seen = now.updates, now.global_step
+        self._short: list[tuple[int, int]] = []
+        """Updates that had fewer steps than `steps_per_update`, since a learner of several had no batch: the
+        version after each, and how many fewer. Of weights that an evaluation may still be of."""
         self._done = -1
         """Version of the weights that were evaluated last."""
 
     def poll(self) -> None:
         """After every update: asks for an evaluation that is due, and takes one that is done."""
         step = self._now.global_step
+        self._note_short()
         if step // self._interval > self._last and self._evaluator.request(step, self._stopped):
             self._last = step // self._interval
         self._take(0.0)
@@ -111,7 +116,8 @@ class Evaluations:
         if finished is None:
             return False
         self._done = finished.version
-        result = finished.evaluation
+        step, result = self._step_of(finished.version), finished.evaluation
+        self._short = [one for one in self._short if one[0] > finished.version]
         for line in result.warnings():
             print(f"evaluation: {line}", flush=True)
         self._metrics.add_many(
@@ -122,15 +128,22 @@ class Evaluations:
                 "eval/episodes": len(result.episodes),
                 "eval/games_cut": result.cut,
                 **({} if result.return_error is None else {"eval/return_error": result.return_error}),
-                "eval/global_step": self._step_of(finished.version),
+                "eval/global_step": step,
                 **level_metrics(result.level_returns, result.score_suite, "eval_levels", "suite"),
             }
         )
         if self._best is not None:
             about = {"episodes": len(result.episodes), "episodic_return": result.mean, "std": result.std}
-            self._best.offer(self._step_of(finished.version), _score(result), finished.weights, about)
+            self._best.offer(step, _score(result), finished.weights, about)
         return True
 
     def _step_of(self, version: int) -> int:
-        """Agent steps done when these weights were taken: the updates of this process are all of one size."""
-        return self._now.global_step - (self._now.updates - version) * self._steps_per_update
+        """Agent steps done when these weights were taken."""
+        since = (self._now.updates - version) * self._steps_per_update
+        return self._now.global_step - since + sum(fewer for after, fewer in self._short if after > version)
+
+    def _note_short(self) -> None:
+        (updates, step), now = self._seen, self._now
+        self._seen = now.updates, now.global_step
+        if fewer := (now.updates - updates) * self._steps_per_update - (now.global_step - step):
+            self._short.append((now.updates, fewer))

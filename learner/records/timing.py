@@ -74,7 +74,7 @@ class Timesheet:
     def add(self, part: str, milliseconds: float) -> None:
         self.seconds[part] = self.seconds.get(part, 0.0) + 1e-3 * milliseconds
 
-    def metrics(self, updates: float) -> dict[str, float]:
+    def metrics(self, updates: int) -> dict[str, float]:
         """`perf/time_NAME_ms` of each part since the last call, by update."""
         before, self._told = self._told, dict(self.seconds)
         return {

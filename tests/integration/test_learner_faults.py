@@ -47,11 +47,14 @@ def _starts(run_dir: Path) -> list[int]:
 
 
 def _learns(run_dir: Path, restarts: int) -> bool:
-    """Whether it has learned since its last restart, and saved that."""
+    """Whether it has learned since its last restart, saved that, and told of it."""
     if not (run_dir / "starts.jsonl").exists() or len(_starts(run_dir)) <= restarts:
         return False
     saved = newest(run_dir / "checkpoints")
-    return saved is not None and saved.name > f"step_{_starts(run_dir)[-1]:012d}" and rows_logged(run_dir) > 2
+    if saved is None or rows_logged(run_dir) < 3:
+        return False
+    step = int(saved.name.rpartition("_")[2])
+    return _starts(run_dir)[-1] < step < read_metrics(run_dir)[-1]["global_step"]
 
 
 def _works(run_dir: Path) -> bool:
@@ -69,9 +72,10 @@ def _in_order(rows: list[dict[str, Any]]) -> bool:
 def test_a_killed_and_a_frozen_learner_go_on_from_the_newest_checkpoint(
     launch: Launch, tmp_path: Path
 ) -> None:
-    """Faults 8 and 31, then 12: a stop, with a checkpoint."""
+    """Faults 8 and 31, then 12: a stop, with a checkpoint. The first is forgiven by what was saved since."""
     run_dir = tmp_path / "run"
     limits = ("--checkpoint.interval-s", "0.5", "--ray.learner-timeout-s", "60")
+    limits += ("--ray.max-learner-failures", "2")
     process = _begin(launch, run_dir, *limits, wandb="offline")
     wait_until(lambda: _learns(run_dir, 0), of=process)
     for restarts, number in enumerate((signal.SIGKILL, signal.SIGSTOP), start=1):
@@ -113,6 +117,14 @@ def test_a_learner_that_keeps_dying_ends_the_run_with_the_cause(launch: Launch, 
     assert output.count("the learner failed, and goes on from step_000000000000") == 1, output
     assert (tmp_path / "fault").read_text() == "kill 3 98"
     assert load_latest(run_dir / "checkpoints").step == 0 and _status(run_dir)["state"] == "failed"
+
+
+def test_a_time_limit_is_that_of_all_lives_together(launch: Launch, tmp_path: Path) -> None:
+    """Of a learner that is always killed at its third update, seconds after it began."""
+    limits = ("--time-limit-s", "20", "--ray.max-learner-failures", "50")
+    code, output = ended(_begin(launch, tmp_path / "run", *limits, fault="kill 3 1000"))
+    assert code == 0 and "time_limit_s = 20 reached" in output, output
+    assert output.count("the learner failed, and goes on from step_000000000000") >= 1, output
 
 
 def test_an_error_and_a_hanging_loop_are_told_and_survived(launch: Launch, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import dataclasses
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,9 @@ from envs.make import env_spec
 from learner.batcher import Batch
 from learner.learner import Learner, LearnerError, seed_everything
 from learner.loop import StopFlag, TrainLoop
+from learner.objectives.objective import Loss
 from learner.publish import LocalPublisher
-from learner.ranks import Alone, Joined, RankLostError
+from learner.ranks import Agreed, Alone, Joined, RankLostError, RanksDifferError
 from learner.records import checkpoint
 from learner.records.state import join_state
 from tests.integration.cli import PATIENCE_S
@@ -124,7 +125,7 @@ def _rank(number: int, config: Config, folder: Path, store: str, do: Do, pipe: C
     do(life, number)
     try:
         pipe.send((life.loop.run(), life.told()))
-    except (FleetError, LearnerError, RankLostError) as error:
+    except (FleetError, LearnerError, RankLostError, RanksDifferError) as error:
         pipe.send((error, life.told()))
         os._exit(1)  # as a rank that has failed is ended, which the others see
 
@@ -236,8 +237,21 @@ def test_where_one_fails_the_first_saves_and_says_that_another_is_lost(do: Do, t
     assert checkpoint.load_latest(tmp_path / "run").step == 3 * STEPS
 
 
-def test_a_step_that_is_not_finite_on_one_is_dropped_on_all(tmp_path: Path) -> None:
-    (first, second) = run(_config(2), tmp_path / "run", _spoil_the_second)
+def _spoil_the_loss_of_the_second(life: Life, number: int) -> None:
+    """Its gradient is finite."""
+    losses = life.learner.objective.losses
+
+    def spoil(batch: Batch, update: int, watch: Any) -> Iterator[Loss]:
+        for loss in losses(batch, update, watch):
+            bad = number == 1 and update == 3
+            yield dataclasses.replace(loss, total=loss.total + float("inf")) if bad else loss
+
+    life.learner.objective.losses = spoil
+
+
+@pytest.mark.parametrize("do", [_spoil_the_second, _spoil_the_loss_of_the_second])
+def test_a_step_that_is_not_finite_on_one_is_dropped_on_all(do: Do, tmp_path: Path) -> None:
+    (first, second) = run(_config(2), tmp_path / "run", do)
     for error, told in (first, second):
         assert isinstance(error, LearnerError) and "update 3" in str(error)
         assert told["counters"] == [3, 3 * STEPS]
@@ -246,8 +260,35 @@ def test_a_step_that_is_not_finite_on_one_is_dropped_on_all(tmp_path: Path) -> N
     assert checkpoint.load_latest(tmp_path / "run").step == 3 * STEPS
 
 
+def _move_the_second(life: Life, number: int) -> None:
+    launch = life.learner.launch
+
+    def move(batch: Batch, steps: int | None = None) -> None:
+        launch(batch, steps)
+        if number == 1 and life.learner.updates == 3:
+            with torch.no_grad():
+                next(life.learner.policy.parameters()).view(-1)[0] += 1e-9
+
+    life.learner.launch = move
+
+
+def test_ranks_whose_weights_differ_do_not_go_on_and_save_nothing(tmp_path: Path) -> None:
+    """It is seen at the next row of metrics."""
+    (first, second) = run(_config(2), tmp_path / "run", _move_the_second)
+    assert isinstance(first[0], RanksDifferError) and "after update 4" in str(first[0])
+    assert isinstance(second[0], RankLostError)
+    assert checkpoint.load_latest(tmp_path / "run").step == 0
+
+
 def _starve(life: Life, number: int) -> None:
-    """From its fourth batch on the second one gets nothing."""
+    """From its fourth batch on the second one gets nothing. An update takes both 6 ms of what is counted."""
+    update = life.loop._update
+
+    def counted(agreed: Agreed) -> None:
+        update(agreed)
+        life.loop.spent.add("evaluate", 6.0)
+
+    life.loop._update = counted
     if number == 0:
         return
     take, taken = life.loop._feed.take, [0]
@@ -270,6 +311,7 @@ def test_one_that_starves_for_long_is_not_waited_for(tmp_path: Path) -> None:
     assert first[1]["counters"] == second[1]["counters"]
     assert first[1]["counters"][1] >= UPDATES * STEPS, "it ends by the steps that were learned from"
     assert first[1]["counters"][0] > UPDATES, "which is more updates, of fewer columns"
+    assert [row["perf/time_evaluate_ms"] for row in first[1]["rows"]] == pytest.approx([6.0] * 2)
     for name, weight in first[1]["weights"].items():
         np.testing.assert_array_equal(second[1]["weights"][name], weight, err_msg=name)
 

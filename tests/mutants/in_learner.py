@@ -270,6 +270,53 @@ MUTANTS = [
         ),
     ),
     *in_file(
+        "learner/learner.py",
+        "learner/test_loop_of_ranks.py::test_a_step_that_is_not_finite_on_one_is_dropped_on_all",
+        (
+            "a loss is judged by its own learner alone (ranks)",
+            "add_up([loss, *gradients])",
+            "add_up(gradients)",
+        ),
+    ),
+    *in_file(
+        "learner/ranks.py",
+        "learner/test_ranks.py::test_two_ranks_are_one_learner_of_their_joint_batch",
+        ("a sum is a learner's own (ranks)", "        self._sum(bucket)\n", ""),
+    ),
+    *in_file(
+        "learner/ranks.py",
+        "learner/test_loop_of_ranks.py::test_where_one_ends_all_end_with_one_checkpoint",
+        (
+            "the first learner alone can end the run (ranks)",
+            "mine = [ending,",
+            "mine = [ending and self.number == 0,",
+        ),
+    ),
+    *in_file(
+        "learner/rows.py",
+        "learner/test_loop_of_ranks.py::test_ranks_whose_weights_differ_do_not_go_on_and_save_nothing",
+        (
+            "learners go on with other weights (ranks)",
+            'if any(other["weights"] != weights for other in others):',
+            "if False:",
+        ),
+    ),
+    *in_file(
+        "learner/loop.py",
+        "learner/test_loop_of_ranks.py::test_ranks_whose_weights_differ_do_not_go_on_and_save_nothing",
+        (
+            "weights that differ are saved (ranks)",
+            "CheckpointError, RanksDifferError):",
+            "CheckpointError,):",
+        ),
+    ),
+    *in_file(
+        "learner/records/evaluations.py",
+        "learner/records/test_evaluations.py::test_weights_have_their_step_also_where_updates_had_fewer",
+        ("updates have all their steps (ranks)", "            self._short.append(", "            str("),
+        ("what was short is forgotten too soon (ranks)", "if one[0] > finished.version]", "if False]"),
+    ),
+    *in_file(
         "learner/records/metrics.py",
         "learner/records/test_metrics.py",
         ("the first learner's totals are all (ranks)", 'if spec.reduction == "last" else', "if True else"),

@@ -75,6 +75,29 @@ MUTANTS: list[Mutant] = [
         ("a stop that was not saved ends well", " and self._saved_all():", ":"),
     ),
     *in_file(
+        "training/gang.py",
+        f"{FAULTS}test_a_killed_and_a_frozen_learner_go_on_from_the_newest_checkpoint",
+        ("a checkpoint forgives nothing", "        if report.saves:\n            self._failures = 0\n", ""),
+    ),
+    *in_file(
+        "training/gang.py",
+        f"{FAULTS}test_a_time_limit_is_that_of_all_lives_together",
+        (
+            "each life has the whole time limit",
+            "time_limit_s is not None and self._stop.deadline is None:",
+            "time_limit_s is not None:",
+        ),
+    ),
+    *in_file(
+        "training/meeting.py",
+        "training/test_meeting.py",
+        (
+            "learners begin with other weights (ranks)",
+            "if any(other != mine for other",
+            "if any(False for other",
+        ),
+    ),
+    *in_file(
         "training/placed.py",
         "training/test_hung.py",
         ("who waits for others is to blame (ranks)", "if not rank.blocked]", "]"),

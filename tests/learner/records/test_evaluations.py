@@ -27,6 +27,18 @@ class _Learner:
 
 
 @dataclass
+class _OfSeveral:
+    """Of which one has no batch at every third update."""
+
+    updates: int = 1000
+    global_step: int = 0
+
+    def update(self) -> None:
+        self.updates += 1
+        self.global_step += STEPS_PER_UPDATE if self.updates % 3 else STEPS_PER_UPDATE // 2
+
+
+@dataclass
 class _Evaluation:
     episodes: list[int] = field(default_factory=lambda: [1, 2, 3])
     mean: float = 2.0
@@ -50,25 +62,26 @@ class _Finished:
 class _Evaluator:
     """Plays one evaluation at a time: `busy` until `play`, or at once; by weights `late` updates old."""
 
-    def __init__(self, learner: _Learner, *, at_once: bool = True, late: int = 0) -> None:
+    def __init__(self, learner: _Learner | _OfSeveral, *, at_once: bool = True, late: int = 0) -> None:
         self.asked: list[int] = []
         self.errors = 0
         self.fails = False
         self._learner, self._at_once, self._late = learner, at_once, late
-        self._pending: deque[int] = deque()
+        self.versions: deque[int] = deque()
+        """Of the weights of what was asked for and is not played."""
         self._done: deque[_Finished] = deque()
 
     def request(self, global_step: int, stopped: Callable[[], bool]) -> bool:
-        if self._pending:
+        if self.versions:
             return False
         self.asked.append(global_step)
-        self._pending.append(self._learner.updates - self._late)
+        self.versions.append(self._learner.updates - self._late)
         if self._at_once:
             self.play()
         return True
 
     def play(self) -> None:
-        version = self._pending.popleft()
+        version = self.versions.popleft()
         if self.fails:
             self.errors += 1
         else:
@@ -79,7 +92,10 @@ class _Evaluator:
 
 
 def _evaluations(
-    evaluator: _Evaluator, learner: _Learner, metrics: Metrics | None = None, stopped: bool = False
+    evaluator: _Evaluator,
+    learner: _Learner | _OfSeveral,
+    metrics: Metrics | None = None,
+    stopped: bool = False,
 ) -> Evaluations:
     metrics = metrics or Metrics()
     return Evaluations(evaluator, 100, STEPS_PER_UPDATE, learner, metrics, lambda: stopped)
@@ -137,6 +153,23 @@ def test_what_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
         "suite/atari57/boxing": pytest.approx(50.0),
     }
     assert "evaluation: 1 game was cut off" in capsys.readouterr().out
+
+
+def test_weights_have_their_step_also_where_updates_had_fewer() -> None:
+    metrics, learner = Metrics(), _OfSeveral()
+    evaluator = _Evaluator(learner, at_once=False, late=2)
+    evaluations = _evaluations(evaluator, learner, metrics)
+    steps, found, expected = {1000: 0}, list[float](), list[float]()
+    for _ in range(205):
+        learner.update()
+        steps[learner.updates] = learner.global_step
+        evaluations.poll()
+        logged = metrics.reduce()
+        found += [logged["eval/global_step"]] if "eval/global_step" in logged else []
+        if learner.updates % 20 == 0 and evaluator.versions:  # by when the next one is due
+            expected.append(steps[evaluator.versions[0]])
+            evaluator.play()
+    assert found == expected and len(found) > 5
 
 
 def test_the_last_weights_are_evaluated_once_at_the_end() -> None:
