@@ -8,8 +8,8 @@ A life is one process of the learner, from one line of starts.jsonl to the next.
 
 and what was lost must have a name: actors are replaced no more often than they were killed, streams break no
 more often than actors were replaced and rollouts lost or dropped, and calls are lost only where they are made
-to be, or with an actor that was killed. Between lives steps go back to a checkpoint, and after a clean stop
-not at all.
+to be, or with an actor that was killed. Between lives steps go back to a checkpoint, which may be younger
+than the last row, but by no more than is between two rows; and after a clean stop not at all.
 """
 
 from __future__ import annotations
@@ -49,6 +49,12 @@ class Life:
     @property
     def last_step(self) -> int:
         return int(self.rows[-1]["global_step"]) if self.rows else self.start
+
+    @property
+    def window(self) -> int:
+        """Steps between two rows at most: after the last one a checkpoint may be so much further on."""
+        steps = [self.start, *(int(row["global_step"]) for row in self.rows)]
+        return max((after - before for before, after in pairwise(steps)), default=0)
 
 
 def row_faults(life: Life, row: Row, before: Row | None) -> list[str]:
@@ -107,7 +113,7 @@ def chain_faults(lives: list[Life]) -> list[str]:
     """What is wrong between the lives of one run: steps that came from nowhere, or were lost at a stop."""
     found = []
     for before, after in pairwise(lives):
-        if after.start > before.last_step:
+        if after.start > before.last_step + before.window:
             found.append(
                 f"{after.name} begins at step {after.start:,}, and {before.last_step:,} was the last"
             )
@@ -135,6 +141,6 @@ def balance(lives: list[Life]) -> dict[str, int]:
         total["at_end"] += int(last["unrolls/under_way"] + last["unrolls/waiting"])
     total["missing"] = sum(int(life.rows[-1]["unrolls/missing"]) for life in lives if life.rows)
     total["taken_back"] = sum(
-        (before.last_step - after.start) // before.unroll_length for before, after in pairwise(lives)
+        max(0, before.last_step - after.start) // before.unroll_length for before, after in pairwise(lives)
     )
     return total

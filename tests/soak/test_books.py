@@ -84,5 +84,7 @@ def test_steps_that_a_stop_lost_or_that_came_from_nowhere_are_found() -> None:
     before.end = "killed"
     assert chain_faults([before, Life("b", 180, T, 4)]) == []
     assert balance([before, Life("b", 180, T, 4)])["taken_back"] == 4
-    (found,) = chain_faults([before, Life("b", 205, T, 4)])
-    assert found == "b begins at step 205, and 200 was the last"
+    assert chain_faults([before, Life("b", 260, T, 4)]) == [], "saved after the last row, and then killed"
+    assert balance([before, Life("b", 260, T, 4)])["taken_back"] == 0
+    (found,) = chain_faults([before, Life("b", 265, T, 4)])
+    assert found == "b begins at step 265, and 200 was the last"
