@@ -119,14 +119,6 @@ def test_a_learner_that_keeps_dying_ends_the_run_with_the_cause(launch: Launch, 
     assert load_latest(run_dir / "checkpoints").step == 0 and _status(run_dir)["state"] == "failed"
 
 
-def test_a_time_limit_is_that_of_all_lives_together(launch: Launch, tmp_path: Path) -> None:
-    """Of a learner that is always killed at its third update, seconds after it began."""
-    limits = ("--time-limit-s", "20", "--ray.max-learner-failures", "50")
-    code, output = ended(_begin(launch, tmp_path / "run", *limits, fault="kill 3 1000"))
-    assert code == 0 and "time_limit_s = 20 reached" in output, output
-    assert output.count("the learner failed, and goes on from step_000000000000") >= 1, output
-
-
 def test_an_error_and_a_hanging_loop_are_told_and_survived(launch: Launch, tmp_path: Path) -> None:
     """An error leaves a checkpoint behind, and says itself what it is; that a loop does not come round is
     found though the process answers, and where it hangs is told. The first answers of every process to every

@@ -80,15 +80,6 @@ MUTANTS: list[Mutant] = [
         ("a checkpoint forgives nothing", "        if report.saves:\n            self._failures = 0\n", ""),
     ),
     *in_file(
-        "training/gang.py",
-        f"{FAULTS}test_a_time_limit_is_that_of_all_lives_together",
-        (
-            "each life has the whole time limit",
-            "time_limit_s is not None and self._stop.deadline is None:",
-            "time_limit_s is not None:",
-        ),
-    ),
-    *in_file(
         "training/meeting.py",
         "training/test_meeting.py",
         (
