@@ -60,7 +60,7 @@ def act_now(delay: int) -> Experiment:
             f"--env.id memory/act_now --env.memory.delay {delay - 1} --policy.previous-action "
             f"--discounting 1 {wide(20, 1e-2)} --policy.forget-bias spread",
         ),
-        total_steps=2_000_000 if delay <= 128 else 6_000_000,
+        total_steps=2_000_000 if delay <= 128 else 5_000_000,
         seeds=tuple(range(100, 110)),
         metric="success",
         of_return=success,
