@@ -6,7 +6,7 @@ from experiments.catalogue import Arm, Experiment
 from experiments.far import wide
 from experiments.tmaze import CHANCE, SOLVED, bias, corridor, scaled_bias, success
 
-STEPS = {20: 600_000, 160: 1_500_000, 640: 4_000_000}
+STEPS = {20: 600_000, 160: 2_500_000, 640: 6_000_000}
 """Length to agent steps."""
 
 EXPERIMENT = Experiment(
