@@ -53,7 +53,7 @@ def act_now(delay: int) -> Experiment:
             "between tells the two actions apart, and all later actions are noise in the input that told the "
             "first. The return is cut at the unroll and handed on by the values, so that a value must "
             "remember the action: by exact RTRL it can. PufferLib's pull request 478 reports 50 % at 128 "
-            "steps by backpropagation through 64, and calls it open; its LSTM does not read the action."
+            "steps by backpropagation through 64, and calls it open."
         ),
         arms=arms(
             "memory",
