@@ -115,7 +115,7 @@ def plan(
             fixed = {
                 "--seed": seed,
                 "--total-steps": total,
-                "--runtime": "inline",
+                "--runtime": "inline",  # an arm's own word comes later, and wins
                 "--wandb.mode": "disabled",
                 "--log-interval-s": 1e-9,  # so that the steps alone decide
                 "--log-interval-steps": max(total // WINDOWS, 1),
