@@ -21,7 +21,8 @@ from learner.board import Board
 from learner.to_host import ToHost
 
 PUBLISH_TIMEOUT_S = 10.0
-PUBLISH_ATTEMPTS = 3
+PUBLISH_ATTEMPTS = 4
+"""So that they outlast the 30 s for which Ray holds calls up behind one that was lost."""
 
 
 class PublishError(RuntimeError):
@@ -165,7 +166,7 @@ class RayPublisher:
 
     Publishing never holds the learner up: where a whole job is ended at once, Ray may be gone before
     the learner, which still has a checkpoint to write. Weights that Ray did not take, or did not acknowledge
-    within PUBLISH_TIMEOUT_S, are told of, and the third time in a row is a PublishError.
+    within PUBLISH_TIMEOUT_S, are told of, and the fourth time in a row is a PublishError.
     """
 
     def __init__(self) -> None:

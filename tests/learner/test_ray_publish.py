@@ -95,7 +95,7 @@ def test_a_ray_that_takes_nothing_is_not_waited_for(cluster: None) -> None:
     publisher.close()
 
 
-def test_a_board_that_stays_silent_is_told_and_ends_only_the_third_time(
+def test_a_board_that_stays_silent_is_told_and_ends_only_the_fourth_time(
     cluster: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher, network = RayPublisher(), torch.nn.Linear(2, 1)
@@ -103,21 +103,21 @@ def test_a_board_that_stays_silent_is_told_and_ends_only_the_third_time(
     board = _board()
     board.suspend()
     try:
-        for version in range(2):
+        for version in range(3):
             publisher.publish(network, version)
             publisher.flush()
             said = capsys.readouterr().out
             assert f"weights of update {version} were not published: the board of weights is silent" in said
-        publisher.publish(network, 2)
-        with pytest.raises(PublishError, match="could not be published 3 times: the board"):
+        publisher.publish(network, 3)
+        with pytest.raises(PublishError, match="could not be published 4 times: the board"):
             publisher.flush()
-        assert publisher.errors == 3
+        assert publisher.errors == 4
     finally:
         board.resume()
     publisher.close()
 
 
-def test_a_full_object_store_is_told_and_ends_only_the_third_time(
+def test_a_full_object_store_is_told_and_ends_only_the_fourth_time(
     cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import ray
@@ -147,13 +147,13 @@ def test_a_full_object_store_is_told_and_ends_only_the_third_time(
     del snapshot
     wait_until(has_room)
     filling += [ray.put(np.zeros(10_000_000, np.uint8)) for _ in range(7)]
-    for version in (4, 5):
+    for version in (4, 5, 6):
         publisher.publish(network, version)
         publisher.flush()
-    publisher.publish(network, 6)
-    with pytest.raises(PublishError, match=r"could not be published 3 times: .*full"):
+    publisher.publish(network, 7)
+    with pytest.raises(PublishError, match=r"could not be published 4 times: .*full"):
         publisher.flush()
-    assert publisher.errors == 5 and publisher.skipped == 0
+    assert publisher.errors == 6 and publisher.skipped == 0
     publisher.close()
     filling.clear()
     wait_until(has_room)
