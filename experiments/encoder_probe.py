@@ -3,16 +3,15 @@
     python -m experiments.encoder_probe --out experiments/results/encoder_probe
 
 Arms of `encoder_recipe` are trained in this process on the T-maze. From time to time the policy sees 1,024
-games that begin at their cue, and the cue is read off, by a linear map fitted by least squares to half of the
-games and tested on the other half, from
+games that begin at their cue:
 
-    features   of the encoder, at the cue
-    input      all that the core reads, at the cue
-    state      c of the core at the junction, 21 steps later
+    contrast   of the encoder's features at the cue: how far those of the two cues are apart, over their
+               norm's mean
+    readable   share of right answers of a linear map from c of the core at the junction, 21 steps later, to
+               the cue, fitted by least squares to half of the games and tested on the other half; 0.5 guesses
+    share      of the variance of c at the junction that the cue makes; the rest is the corridor's noise
 
-1 is always right, 0.5 a guess. What cannot be read from `features` no credit can bring back; what can be
-read there and not from `state` was not stored; where both can be and `success` is a guess, the heads do not
-use it.
+`readable` says whether the cue is there at all, `share` how plainly.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "rtrl_frozen": {"encoder": "mlp", "features": 32, "freeze_encoder": True},
     "rtrl": {"encoder": "mlp", "features": 32},
 }
-READ = ("features", "input", "state")
+READ = ("contrast", "readable", "share")
 
 
 def readable(x: Tensor, cue: Tensor) -> float:
@@ -57,6 +56,18 @@ def readable(x: Tensor, cue: Tensor) -> float:
     return float(((x[half:] @ weights > 0) == (target[half:] > 0)).double().mean())
 
 
+def contrast(x: Tensor, cue: Tensor) -> float:
+    """|mean of the one cue - mean of the other| / mean norm, of x [M, F]."""
+    one, other = x[cue == 0].mean(0), x[cue == 1].mean(0)
+    return float((one - other).norm() / x.norm(dim=1).mean())
+
+
+def share(x: Tensor, cue: Tensor) -> float:
+    """Variance of the two cues' means over all variance, both summed over the numbers of x [M, F]."""
+    one, other, p = x[cue == 0].mean(0), x[cue == 1].mean(0), float((cue == 1).double().mean())
+    return float(p * (1 - p) * (one - other).square().sum() / x.var(0, unbiased=False).sum())
+
+
 @torch.no_grad()
 def probe(policy: Policy, config: Config) -> dict[str, float]:
     """What can be read in games that are played to their junction, whatever is done on the way."""
@@ -67,14 +78,11 @@ def probe(policy: Policy, config: Config) -> dict[str, float]:
     cue = observation[:, : memory.num_cues].argmax(1)
     nothing = torch.zeros(GAMES, dtype=torch.long)
     reward, reset = torch.zeros(GAMES), torch.ones(GAMES, dtype=torch.bool)
-    found = {
-        "features": readable(policy.encoder(observation)[:, : config.policy.features], cue),
-        "input": readable(policy.core_input(observation, reward, reset, nothing), cue),
-    }
+    found = {"contrast": contrast(policy.encoder(observation), cue)}
     for _ in range(memory.length_max + 1):
         state = policy.step(observation, reward, reset, state, nothing).state
         observation, reset = torch.from_numpy(env.step(nothing.numpy()).observation), torch.zeros_like(reset)
-    return found | {"state": readable(state[0], cue)}
+    return found | {"readable": readable(state[0], cue), "share": share(state[0], cue)}
 
 
 def follow(arm: str, seed: int, total_steps: int, points: int) -> list[dict[str, Any]]:
