@@ -3,7 +3,8 @@
 Streams and batches stay what they are: another number of actors carries the same streams, cut anew. So
 whatever changes its streams begins a new life, with new episodes, and that is not done for every passing
 change: room must have stayed the same for `ray.settle_s`. Where actors lost their place, and batches are
-filled without them, they are waited for ten times as long: a node that is back by then costs nothing.
+filled without them, they are waited for ten times as long: a node that is back by then costs nothing. So are
+those for which nodes have a place: their processes may just be slow to start.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from actors.fleet.nodes import actor_nodes, room_for
+from actors.fleet.nodes import actor_nodes, places_for, room_for
 from actors.fleet.placement import resources
 from actors.fleet.slot import BackingOff, Placing, Slot, settled
 from actors.fleet.waiting import say, waiting
@@ -93,7 +94,8 @@ class Size:
         patience = self._settle_s
         if late:
             number = max(1, present - len(late))
-            patience *= 1 if starving else LONGER
+            placeless = places_for(homes, **self._resources) < len(late)
+            patience *= 1 if starving and placeless else LONGER
         elif any(isinstance(slot.state, Placing | BackingOff) for slot in slots) or nodes == self._no_more:
             number = present
         else:

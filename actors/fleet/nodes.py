@@ -68,20 +68,23 @@ def actor_nodes(cpus: float = 1, gpus: float = 0) -> list[str]:
     ]
 
 
+def places_for(homes: Sequence[str | None], num_cpus: float, num_gpus: float) -> int:
+    """How many actors of so many CPUs and GPUs the live nodes can hold, beside those whose nodes are `homes`,
+    whatever else may run on them."""
+    has = {node_id: node["Resources"] for node_id, node in _nodes().items() if node["Alive"]}
+    return min(
+        sum(max(0, int(owned.get(name, 0) / each) - homes.count(node_id)) for node_id, owned in has.items())
+        for name, each in (("CPU", num_cpus), ("GPU", num_gpus))
+        if each
+    )
+
+
 def room_for(homes: Sequence[str | None], num_cpus: float, num_gpus: float) -> int:
     """How many more actors of so many CPUs and GPUs there is room for, beside those whose nodes are `homes`
     (None: not placed yet): of the nodes, and of what is free in the whole cluster, the lesser."""
-    has = {node_id: node["Resources"] for node_id, node in _nodes().items() if node["Alive"]}
     rest = ray.available_resources()
-    found = []
-    for name, each in (("CPU", num_cpus), ("GPU", num_gpus)):
-        if each:
-            on_nodes = sum(
-                max(0, int(owned.get(name, 0) / each) - homes.count(node_id))
-                for node_id, owned in has.items()
-            )
-            found.append(min(on_nodes, int(rest.get(name, 0) / each)))
-    return max(0, min(found) - homes.count(None))
+    free = [int(rest.get(name, 0) / each) for name, each in (("CPU", num_cpus), ("GPU", num_gpus)) if each]
+    return max(0, min(places_for(homes, num_cpus, num_gpus), *free) - homes.count(None))
 
 
 class Free(NamedTuple):

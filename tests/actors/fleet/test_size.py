@@ -22,8 +22,9 @@ class _Room:
         set_environment()
         from actors.fleet import elastic
 
-        self.free, self.nodes = 0, ["a"]
+        self.free, self.places, self.nodes = 0, 0, ["a"]
         monkeypatch.setattr(elastic, "room_for", lambda homes, **resources: self.free)
+        monkeypatch.setattr(elastic, "places_for", lambda homes, **resources: self.places)
         monkeypatch.setattr(elastic, "actor_nodes", lambda *resources: self.nodes)
 
 
@@ -87,6 +88,17 @@ def test_actors_that_lost_their_place_are_waited_for_unless_the_learner_starves(
     room.nodes = ["a", "b"]
     assert size.wanted(slots, False, 301.0) is None
     assert size.wanted(slots, False, 331.0) == 4, "until a node comes"
+
+
+def test_actors_whose_processes_are_slow_to_start_have_a_place(room: _Room) -> None:
+    size, slots = _size(), _slots(2, placing_since=(0.0, 0.0))
+    room.places = 2
+    assert size.wanted(slots, True, 20.0) is None
+    assert size.wanted(slots, True, 310.0) is None, "though the learner starves"
+    assert size.wanted(slots, True, 320.0) == 2, "something else has taken it"
+    size, room.places = _size(), 1
+    assert size.wanted(slots, True, 20.0) is None
+    assert size.wanted(slots, True, 50.0) == 2, "there is a place for one of the two"
 
 
 def test_one_that_is_failing_or_being_placed_is_no_sign_of_room(room: _Room) -> None:
