@@ -11,20 +11,13 @@ from envs.make import env_spec, make_vec
 from envs.spec import Resumable, VecEnv, VecStep
 
 SLOTS = 6
-RANDOM = [
-    "cartpole/full",
-    "cartpole/masked",
-    "memory/tmaze",
-    "memory/tmaze_pixels",
-    "memory/copy",
-    "memory/trace_conditioning",
-]
+RANDOM = ["cartpole/full", "cartpole/masked", "memory/tmaze", "memory/copy", "memory/trace_conditioning"]
 OWN = [*RANDOM, "counting/4", "counting/1"]
-FAR = ["memory/act_now", "memory/chain"]
+MORE = ["memory/tmaze_pixels", "memory/act_now", "memory/chain"]
 GOES_ON = ["memory/endless_tmaze"]
 """Whose games end and whose episodes do not."""
-RANDOM += FAR + GOES_ON
-OWN += FAR
+RANDOM += MORE + GOES_ON
+OWN += MORE
 ALL = [*OWN, *GOES_ON, "counting/3/2"]
 
 
