@@ -90,10 +90,11 @@ class RayNodes:
             f"--ray-client-server-port={free_port()}",
         )
 
-    def add(self, *, bare: bool = False, bad: bool = False) -> Process:
-        """A node with one CPU. `bare`: the package of the environment is missing there. `bad`: no environment
-        can be reset there."""
-        self.nodes.append(self._start(f"--address={self.address}", "--num-cpus=1", bare=bare, bad=bad))
+    def add(self, cpus: int = 1, *, bare: bool = False, bad: bool = False) -> Process:
+        """A node with so many CPUs, which are numbers of Ray's alone. `bare`: the package of the environment
+        is missing there. `bad`: no environment can be reset there."""
+        arguments = (f"--address={self.address}", f"--num-cpus={cpus}")
+        self.nodes.append(self._start(*arguments, bare=bare, bad=bad))
         return self.nodes[-1]
 
     def _start(self, *arguments: str, bare: bool = False, bad: bool = False) -> Process:

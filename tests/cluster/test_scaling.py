@@ -40,7 +40,12 @@ def _scale(run_dir: Path, number: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_one_actor_becomes_three_and_one_again_as_nodes_and_orders_come_and_go(
+def _working(run_dir: Path) -> int:
+    status = json.loads((run_dir / "status.json").read_text())
+    return sum(actor["state"] == "Working" for actor in status["actors"])
+
+
+def test_one_actor_becomes_sixteen_and_one_again_as_nodes_and_orders_come_and_go(
     nodes: RayNodes, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
@@ -54,9 +59,10 @@ def test_one_actor_becomes_three_and_one_again_as_nodes_and_orders_come_and_go(
         return read_metrics(run_dir)[-1][name]
 
     def learned_with(actors: int, more: int = 1024) -> None:
-        """The learner goes on, with so many actors."""
+        """The learner goes on, with so many actors, all of which work."""
         try:
             wait_until(lambda: last("perf/actors") == actors, of=run.process)
+            wait_until(lambda: _working(run_dir) == actors, of=run.process)
             before = last("global_step")
             wait_until(lambda: last("global_step") > before + more, of=run.process)
         except AssertionError as error:
@@ -65,7 +71,7 @@ def test_one_actor_becomes_three_and_one_again_as_nodes_and_orders_come_and_go(
 
     wait_until(lambda: run.process.poll() is not None or rows_logged(run_dir) > 1)
     learned_with(1)
-    came = [nodes.add(), nodes.add()]
+    came = [nodes.add(2)]
     learned_with(3)
     assert "to 3 actors of 10 to 11 env slots; the same 32 streams" in run.output
     code, said = _scale(run_dir, "2")
@@ -75,9 +81,12 @@ def test_one_actor_becomes_three_and_one_again_as_nodes_and_orders_come_and_go(
     learned_with(3)
     code, said = _scale(run_dir, "33")
     assert code == 2 and "num_actors = 33: there are num_streams = 32" in said, said
-    for node in came:
+    came.append(nodes.add(13))
+    learned_with(16)
+    assert "to 16 actors of 2 env slots; the same 32 streams" in run.output
+    for node, left in zip(reversed(came), (3, 1), strict=True):
         node.end()
-    learned_with(1)
+        learned_with(left)
     assert "was lost with its node" in run.output
     assert "the learner starves: no rollout for" in run.output and "lost: " in run.output, run.output
     steps = [row["global_step"] for row in read_metrics(run_dir)]
