@@ -263,10 +263,17 @@ MUTANTS = [
         ("one that overtook another is handed out", "held_up.add(actor_id)", "pass"),
     ),
     *in_file(
+        "actors/policy/bypass.py",
+        "actors/policy/test_bypass.py",
+        ("brightness counts", "        filters -= filters.mean(dim=(1, 2, 3), keepdim=True)", "        pass"),
+        ("answers are not standardised", "(self.moments.variance + _EPSILON).sqrt()", "1.0"),
+    ),
+    *in_file(
         "actors/fleet/elastic.py",
         "actors/fleet/test_size.py",
         ("room that passes is taken", "now - self._since < patience", "False"),
-        ("nobody is waited for", "patience *= 1 if starving else LONGER", "pass"),
+        ("nobody is waited for", "patience *= 1 if starving and placeless else LONGER", "pass"),
+        ("who is slow to start has no place", "if starving and placeless", "if starving"),
         ("room that took nobody is tried again", "or nodes == self._no_more", ""),
         ("more are ordered than there is room for", "if order > present + free:", "if False:"),
     ),
