@@ -135,10 +135,8 @@ class Learner:
         self.optimizer.zero_grad()
         dtype = next(self.policy.parameters()).dtype
         self._move(self.learning_rate, self._join(torch.zeros((), dtype=dtype, device=self.device)))
-        if self.policy.normaliser is not None:
-            self.policy.normaliser.follow(self.ranks.add_up)
-        if self.policy.bypass is not None:
-            self.policy.bypass.follow(self.ranks.add_up)
+        for observer in self.policy.observers():
+            observer.follow(self.ranks.add_up)
         statistics.restore_unless(self._sound)
         self.updates += 1
         self.global_step += steps
@@ -182,9 +180,7 @@ class Learner:
 
     def _statistics(self) -> list[Tensor]:
         """What a batch moves beside the weights."""
-        moments = [] if self.policy.normaliser is None else list(self.policy.normaliser.moments.buffers())
-        if self.policy.bypass is not None:
-            moments += [buffer for kept in self.policy.bypass.moments() for buffer in kept.buffers()]
+        moments = [tensor for observer in self.policy.observers() for tensor in observer.statistics()]
         return moments + ([] if self.rewards is None else self.rewards.tensors())
 
     def _observe(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -192,10 +188,9 @@ class Learner:
         one of an episode counts: it is seen like any other, and values bootstrap from it."""
         told: dict[str, Tensor] = {}
         seen = map_observation(lambda part: part[:-1], batch.observation)
-        if self.policy.bypass is not None:
-            self.policy.bypass.take(seen, self.ranks.add_up)
-        if (normaliser := self.policy.normaliser) is not None:
-            told["normalise/observations_clipped"] = normaliser.take(seen, self.ranks.add_up)
+        for observer in self.policy.observers():
+            if (clipped := observer.take(seen, self.ranks.add_up)) is not None:
+                told["normalise/observations_clipped"] = clipped
         if batch.reward_deviation is not None:
             told["normalise/return_deviation"] = batch.reward_deviation
         return told

@@ -105,7 +105,11 @@ class Bypass(nn.Module):
     def follow(self, add_up: AddUp) -> None:
         """Takes what all others take, and has nothing itself."""
         for moments in self.moments():
-            moments.take(moments.mean.new_zeros(0, len(moments.mean)), add_up=add_up)
+            moments.follow(add_up)
+
+    def statistics(self) -> list[Tensor]:
+        """All that `take` moves."""
+        return [buffer for moments in self.moments() for buffer in moments.buffers()]
 
     def moments(self) -> list[RunningMoments]:
         return [view.moments for view in self.views if isinstance(view, RandomView)]

@@ -71,6 +71,10 @@ class RunningMoments(nn.Module):
         self.variance.copy_(torch.where(total > 0, squares / total.clamp(min=1.0), self.variance))
         self.count.copy_(total)
 
+    def follow(self, add_up: AddUp) -> None:
+        """Takes what all others take, and has no rows itself."""
+        self.take(self.mean.new_zeros(0, len(self.mean)), add_up=add_up)
+
 
 class ObservationNormaliser(nn.Module):
     """Every measured number of float32 observations as deviations from its running mean, clipped to
@@ -126,8 +130,11 @@ class ObservationNormaliser(nn.Module):
     def follow(self, add_up: AddUp) -> None:
         """Takes what all others take, and has nothing itself."""
         for name in self._places:
-            mean = self._of(name).mean
-            self._of(name).take(mean.new_zeros(0, len(mean)), add_up=add_up)
+            self._of(name).follow(add_up)
+
+    def statistics(self) -> list[Tensor]:
+        """All that `take` moves."""
+        return list(self.moments.buffers())
 
     def _of(self, name: str) -> RunningMoments:
         moments = self.moments[self._places[name]]

@@ -14,6 +14,7 @@ rounding, and a test holds them to it.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -100,6 +101,11 @@ class Policy(nn.Module):
         module = getattr(self.encoder, "normalise", None)
         return module if isinstance(module, ObservationNormaliser) else None
 
+    def observers(self) -> list[ObservationNormaliser | Bypass]:
+        """What keeps running statistics of the observations, in the order in which all ranks sum them."""
+        found = (self.normaliser, self.bypass)
+        return [observer for observer in found if observer is not None]
+
     def initial_state(self, batch: int) -> State:
         return self.core.initial_state(batch, device=self.policy_head.weight.device)
 
@@ -162,7 +168,8 @@ class Policy(nn.Module):
 
     def core_input(self, observation: Any, reward: Tensor, reset: Tensor, action: Tensor) -> Tensor:
         """What the core reads, [..., D], from arguments as in `step`, with any leading shape."""
-        parts = [self._seen(observation, reward.shape, past_encoder=self.bypass is not None)]
+        read = self.encoder if self.bypass is None else self._past_encoder
+        parts = [_flat(read, observation, reward.shape)]
         if self.uses_previous_reward:
             parts.append(reward.clamp(-1.0, 1.0).to(parts[0].dtype).unsqueeze(-1))
         if self.uses_previous_action:
@@ -173,13 +180,16 @@ class Policy(nn.Module):
     def _heads(self, h: Tensor, observation: Any) -> tuple[Tensor, Tensor]:
         """logits and baseline, from what the core puts out and, past the core, the features."""
         if self.bypass is not None:
-            h = torch.cat([h, self._seen(observation, h.shape[:-1], past_encoder=False)], dim=-1)
+            h = torch.cat([h, _flat(self.encoder, observation, h.shape[:-1])], dim=-1)
         return self.policy_head(h), self.baseline_head(h).squeeze(-1)
 
-    def _seen(self, observation: Any, lead: torch.Size, *, past_encoder: bool) -> Tensor:
-        """[*lead, F], of the encoder or of the way past it."""
-        flat = map_observation(lambda part: part.flatten(0, len(lead) - 1), observation)
-        if not past_encoder:
-            return self.encoder(flat).unflatten(0, lead)
+    def _past_encoder(self, observation: Any) -> Tensor:
+        """[M, ...] to [M, F]"""
         assert self.bypass is not None
-        return self.bypass(flat if self.normaliser is None else self.normaliser(flat)).unflatten(0, lead)
+        return self.bypass(observation if self.normaliser is None else self.normaliser(observation))
+
+
+def _flat(read: Callable[[Any], Tensor], observation: Any, lead: torch.Size) -> Tensor:
+    """[*lead, F]: what `read` makes of [M, ...] observations."""
+    flat = map_observation(lambda part: part.flatten(0, len(lead) - 1), observation)
+    return read(flat).unflatten(0, lead)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from configs.schema import ConfigError, PolicyConfig
 from envs.spec import EnvSpec
 from learner.batcher import Batch
 from learner.learner import Learner, LearnerError
+from learner.ranks import Alone
 from tests.learner.batches import SPEC, config, random_batch
 
 IMAGE = EnvSpec(
@@ -151,6 +153,38 @@ def test_a_batch_that_is_dropped_leaves_no_statistics() -> None:
     with pytest.raises(LearnerError):
         learner.update(batch)
     assert all(torch.equal(tensor, before[name]) for name, tensor in _weights(learner).items())
+
+
+class _Recording(Alone):
+    """One of two ranks, which notes what it sums with the other."""
+
+    of = 2
+
+    def __init__(self) -> None:
+        self.sums: list[list[torch.Size]] = []
+
+    def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
+        self.sums.append([tensor.shape for tensor in tensors])
+
+
+def test_a_rank_without_a_batch_takes_part_in_the_same_sums_in_the_same_order() -> None:
+    spec = dataclasses.replace(
+        SPEC,
+        observation_shape={"view": (1, 20, 20), "speed": (3,)},
+        observation_dtype={"view": "uint8", "speed": "float32"},
+    )
+    options = {"features": 5, "hidden_size": 5, "bypass": True, "normalise_observations": True}
+    policy, ranks = PolicyConfig(encoder="shallow", **options), _Recording()
+    learner = Learner(Policy(spec, policy), config(policy=policy), torch.device("cpu"), ranks)
+    batch = _pixels(0)
+    observation = {"view": batch.observation, "speed": torch.randn(7, 3, 3)}
+    learner.update(dataclasses.replace(batch, observation=observation))
+    learned, ranks.sums = ranks.sums, []
+    learner.follow(18)
+    assert len(learned) == 5, (
+        "gradients, and twice each the moments of what is seen past the encoder and of speeds"
+    )
+    assert ranks.sums == learned
 
 
 def test_words_alone_have_no_way_past_their_encoder() -> None:
