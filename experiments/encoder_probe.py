@@ -24,6 +24,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
+import tyro
 from torch import Tensor
 
 from actors.policy import Policy
@@ -33,15 +34,12 @@ from configs.presets import preset
 from configs.schema import Config
 from envs.make import make_vec
 from envs.suites.memory.tmaze import TMaze
+from experiments.catalogue.encoder_recipe import EXPERIMENT
 from experiments.staleness.run import Run
 
 GAMES = 1024
-ARMS: dict[str, dict[str, Any]] = {
-    "rtrl_no_encoder": {"encoder": "none"},
-    "rtrl_bypass": {"encoder": "mlp", "features": 32, "bypass": True},
-    "rtrl_frozen": {"encoder": "mlp", "features": 32, "freeze_encoder": True},
-    "rtrl": {"encoder": "mlp", "features": 32},
-}
+ARMS = ("rtrl_no_encoder", "rtrl_bypass", "rtrl_frozen", "rtrl")
+"""Of `encoder_recipe`."""
 READ = ("contrast", "readable", "share")
 
 
@@ -87,9 +85,9 @@ def probe(policy: Policy, config: Config) -> dict[str, float]:
 
 def follow(arm: str, seed: int, total_steps: int, points: int) -> list[dict[str, Any]]:
     """One row a probe: arm, seed, step, what was read, and the success since the last one."""
-    base = preset("memory_rtrl")
-    policy = dataclasses.replace(base.policy, **ARMS[arm])
-    config = dataclasses.replace(base, seed=seed, total_steps=total_steps, policy=policy)
+    its = EXPERIMENT.arms[arm]
+    base = dataclasses.replace(preset(its.preset), seed=seed, total_steps=total_steps)
+    config = tyro.cli(Config, default=base, args=its.overrides.split())
     run, rows, returns = Run(config), [], []
     for point in range(points + 1):
         while run.learner.global_step < point * total_steps / points:

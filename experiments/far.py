@@ -28,6 +28,10 @@ def wide(unroll: int, learning_rate: float) -> str:
     )
 
 
+UNTOLD = f"{wide(20, 1e-2)} --policy.forget-bias spread"
+"""How delays are learned of which nothing is told."""
+
+
 def arms(
     preset: str, overrides: str, *, suffix: str = "", total_steps: int | None = None, x: float | None = None
 ) -> dict[str, Arm]:
@@ -58,7 +62,7 @@ def act_now(delay: int) -> Experiment:
         arms=arms(
             "memory",
             f"--env.id memory/act_now --env.memory.delay {delay - 1} --policy.previous-action "
-            f"--discounting 1 {wide(20, 1e-2)} --policy.forget-bias spread",
+            f"--discounting 1 {UNTOLD}",
         ),
         total_steps=2_000_000 if delay <= 128 else 5_000_000,
         seeds=tuple(range(100, 110)),

@@ -8,6 +8,14 @@ from experiments.tmaze import CHANCE, SOLVED, success
 THROUGH_RAY = "--runtime ray --num-actors 2"
 """A later option wins, so the runner's `--runtime inline` does not count."""
 
+
+def one_and_two(preset: str) -> dict[str, Arm]:
+    return {
+        "one": Arm(preset=preset, overrides=THROUGH_RAY),
+        "two": Arm(preset=preset, overrides=f"{THROUGH_RAY} --num-learners 2"),
+    }
+
+
 EXPERIMENT = Experiment(
     name="tmaze_ranks",
     description=(
@@ -17,10 +25,7 @@ EXPERIMENT = Experiment(
         "a batch, and how old the weights are that acted. A difference in learning would say that ranks do "
         "not do what one learner does."
     ),
-    arms={
-        "one": Arm(preset="memory_rtrl", overrides=THROUGH_RAY),
-        "two": Arm(preset="memory_rtrl", overrides=f"{THROUGH_RAY} --num-learners 2"),
-    },
+    arms=one_and_two("memory_rtrl"),
     total_steps=120_000,
     seeds=(0, 1, 2),
     metric="success",
