@@ -55,7 +55,7 @@ def test_two_learners_die_and_go_on_together_and_as_one(launch: Launch, tmp_path
     wait_until(lambda: (run_dir / "starts.jsonl").exists(), of=process)
     for restarts, number in enumerate((signal.SIGKILL, signal.SIGSTOP, None)):
         wait_until(lambda: len(_starts(run_dir)) > restarts, of=process)  # noqa: B023 it waits here
-        wait_until(lambda: _works(run_dir, restarts), of=process)  # noqa: B023 here too
+        wait_until(lambda: _works(run_dir, restarts), of=process)  # noqa: B023 it waits here
         status = _status(run_dir)
         assert len(status["ranks"]) == 2 and status["learner_restarts"] == restarts
         assert [(actor["rank"], actor["actor"]) for actor in status["actors"]] == [(0, 0), (1, 0)]
@@ -65,7 +65,7 @@ def test_two_learners_die_and_go_on_together_and_as_one(launch: Launch, tmp_path
         if number is not None:
             before = [psutil.Process(pid) for pid in pids]
             os.kill(status["ranks"][1]["pid"], number)
-            wait_until(lambda: not any(one.is_running() for one in before), of=process)  # noqa: B023 here too
+            wait_until(lambda: not any(one.is_running() for one in before), of=process)  # noqa: B023 it waits here
     code, output = launch("scale", str(run_dir), "--num-actors", "3")
     assert code == 2 and "num_actors = 3: num_learners = 2 take equal parts" in output, output
     code, output = launch("status", str(run_dir))

@@ -43,15 +43,9 @@ class PixelTMaze(TMaze):
     STATE = (*TMaze.STATE, "_row", "_column")
 
     def __init__(self, options: MemoryConfig, num_envs: int) -> None:
-        super().__init__(options, num_envs)
-        self.spec = dataclasses.replace(
-            self.spec,
-            id=ID,
-            observation_shape=(1, SIDE, SIDE),
-            observation_dtype="uint8",
-            coded=(),
-            levels=(ID,) * num_envs,
-        )
+        super().__init__(options, num_envs, ID)
+        shown = {"observation_shape": (1, SIDE, SIDE), "observation_dtype": "uint8", "coded": ()}
+        self.spec = dataclasses.replace(self.spec, **shown)
         self._stripes = stripes(options.num_cues)
         self._row = np.zeros(num_envs, np.int64)
         self._column = np.zeros(num_envs, np.int64)
