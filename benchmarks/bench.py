@@ -1,6 +1,7 @@
 """`launch.py bench`: how fast this machine is at what a run does, and what to change.
 
     bench [system] [PRESET]   the whole system against the ceiling of its acting and learning; the bottleneck
+    bench runs                whole training runs in turn: exact RTRL, TBPTT and another commit
     bench learner             a learner step by exact RTRL against TBPTT
     bench options             the same under each setting of compute.*: bfloat16, TF32, torch.compile
     bench ingest              GB/s of rollouts through one learner's data path, against a copy of memory
@@ -20,6 +21,7 @@ from configs.schema import ConfigError
 
 VERBS = {
     "system": "benchmarks.system.bench",
+    "runs": "benchmarks.fleet.runs",
     "learner": "benchmarks.learner_step",
     "options": "benchmarks.options",
     "ingest": "benchmarks.fleet.ingest",

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -122,16 +123,17 @@ def test_a_learner_that_keeps_dying_ends_the_run_with_the_cause(launch: Launch, 
 def test_an_error_and_a_hanging_loop_are_told_and_survived(launch: Launch, tmp_path: Path) -> None:
     """An error leaves a checkpoint behind, and says itself what it is; that a loop does not come round is
     found though the process answers, and where it hangs is told. The first answers of every process to every
-    other are lost meanwhile, which costs no learner."""
+    other are lost meanwhile, which costs no learner. The time limit is that of all lives together."""
     run_dir = tmp_path / "run"
     lost = {"CoreWorkerService.grpc_client.PushTask": {"num_failures": 4, "resp_failure_prob": 100}}
     environment = {"RAY_testing_rpc_failure": json.dumps(lost)}
-    limits = ("--ray.learner-timeout-s", "60")
+    limits = ("--ray.learner-timeout-s", "60", "--time-limit-s", "3590")
     process = _begin(launch, run_dir, *limits, fault="raise 3 1", **environment)
     wait_until(lambda: run_dir.joinpath("starts.jsonl").exists() and len(_starts(run_dir)) == 2, of=process)
     assert _starts(run_dir) == [0, 3 * 20]
     (tmp_path / "fault").write_text("hang 4 1")
     wait_until(lambda: len(_starts(run_dir)) == 3, of=process)
+    wait_until(lambda: read_metrics(run_dir)[-1]["global_step"] > _starts(run_dir)[-1], of=process)
     process.send_signal(signal.SIGINT)
     code, output = ended(process)
     assert code == 0, output
@@ -139,6 +141,8 @@ def test_an_error_and_a_hanging_loop_are_told_and_survived(launch: Launch, tmp_p
     assert "Task Rank.build failed" in output and "Task Rank.hear failed" in output, "calls were lost"
     assert output.count("the learner failed") == 2, output
     assert "faulty_learner.py" in output.partition("it has not moved for")[2], output
+    left = [60 * int(minutes) + int(s) for minutes, s in re.findall(r"(\d+) min (\d+) s left", output)]
+    assert left[0] - left[-1] >= 60, "the time limit began anew"
 
 
 @pytest.mark.parametrize(

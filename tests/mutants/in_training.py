@@ -80,6 +80,11 @@ MUTANTS: list[Mutant] = [
         ("a checkpoint forgives nothing", "        if report.saves:\n            self._failures = 0\n", ""),
     ),
     *in_file(
+        "training/gang.py",
+        f"{FAULTS}test_an_error_and_a_hanging_loop_are_told_and_survived",
+        ("the time limit begins anew with each life", " and self._stop.deadline is None:", ":"),
+    ),
+    *in_file(
         "training/meeting.py",
         "training/test_meeting.py",
         (
