@@ -2,7 +2,8 @@
 quick.
 
 A network of 32 units spends its time in Python: 128 streams take little longer to step than 16. Adam's rate
-is raised with the batch, as updates are fewer.
+is raised with the batch, as updates are fewer. Where noise has to be kept out of a memory, many small steps
+learn what few large ones do not (docs/log.md).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 from experiments.catalogue import Arm, Experiment
 from experiments.tmaze import CHANCE, SOLVED, success
 
-STREAMS = 128
 ARMS = {
     "rtrl": ("rtrl", ""),
     "tbptt": ("tbptt", ""),
@@ -20,16 +20,14 @@ ARMS = {
 """Arm to the last part of a preset's name, and what makes it this arm."""
 
 
-def wide(unroll: int, learning_rate: float) -> str:
-    """128 streams; the bound of the gradient's norm grows along, since the loss is a sum over T * B steps."""
+def untold(streams: int = 128, learning_rate: float = 1e-2, unroll: int = 20) -> str:
+    """How delays are learned of which nothing is told. The bound of the gradient's norm grows with the batch,
+    since the loss is a sum over T * B steps."""
     return (
-        f"--num-streams {STREAMS} --batch-size {STREAMS} --unroll-length {unroll} "
-        f"--grad-norm-clipping {unroll * STREAMS} --learning-rate {learning_rate:g}"
+        f"--num-streams {streams} --batch-size {streams} --unroll-length {unroll} "
+        f"--grad-norm-clipping {unroll * streams} --learning-rate {learning_rate:g} "
+        "--policy.forget-bias spread"
     )
-
-
-UNTOLD = f"{wide(20, 1e-2)} --policy.forget-bias spread"
-"""How delays are learned of which nothing is told."""
 
 
 def arms(
@@ -62,7 +60,7 @@ def act_now(delay: int) -> Experiment:
         arms=arms(
             "memory",
             f"--env.id memory/act_now --env.memory.delay {delay - 1} --policy.previous-action "
-            f"--discounting 1 {UNTOLD}",
+            f"--discounting 1 {untold() if delay <= 128 else untold(32, 3e-3)}",
         ),
         total_steps=2_000_000 if delay <= 128 else 5_000_000,
         seeds=tuple(range(100, 110)),

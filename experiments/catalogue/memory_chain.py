@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.catalogue import Experiment
-from experiments.far import UNTOLD, arms
+from experiments.far import arms, untold
 from experiments.tmaze import CHANCE, SOLVED, success
 
 STEPS = {128: 1_000_000, 512: 2_500_000, 1500: 5_000_000}
@@ -22,7 +22,7 @@ EXPERIMENT = Experiment(
         for length, steps in STEPS.items()
         for name, arm in arms(
             "memory",
-            f"--env.id memory/chain --env.memory.delay {length} {UNTOLD}",
+            f"--env.id memory/chain --env.memory.delay {length} {untold()}",
             suffix=f"_{length}",
             total_steps=steps,
             x=length,

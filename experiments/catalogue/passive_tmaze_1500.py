@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.catalogue import Experiment
-from experiments.far import UNTOLD, arms
+from experiments.far import arms, untold
 from experiments.tmaze import CHANCE, SOLVED, corridor, success
 
 LENGTH = 1500
@@ -18,7 +18,7 @@ EXPERIMENT = Experiment(
         "to be compared one for one. The forget biases are spread: nothing is told of the delay. Chance is "
         "0.5. Shown is what is learned at this unroll: TBPTT needs one of 1,502 steps to see the cue."
     ),
-    arms=arms("memory", f"{corridor(LENGTH, quiet=LENGTH)} {UNTOLD}"),
+    arms=arms("memory", f"{corridor(LENGTH, quiet=LENGTH)} {untold()}"),
     total_steps=5_000_000,
     seeds=tuple(range(100, 110)),
     metric="success",
