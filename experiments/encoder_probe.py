@@ -87,7 +87,7 @@ def follow(arm: str, seed: int, total_steps: int, points: int) -> list[dict[str,
     """One row a probe: arm, seed, step, what was read, and the success since the last one."""
     its = EXPERIMENT.arms[arm]
     base = dataclasses.replace(preset(its.preset), seed=seed, total_steps=total_steps)
-    config = tyro.cli(Config, default=base, args=its.overrides.split())
+    config = tyro.cli(Config, default=base, args=EXPERIMENT.overrides(arm).split())
     run, rows, returns = Run(config), [], []
     for point in range(points + 1):
         while run.learner.global_step < point * total_steps / points:

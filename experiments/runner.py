@@ -123,7 +123,7 @@ def plan(
             words = [str(word) for pair in fixed.items() for word in pair]
             folder = out.resolve() / "runs" / f"{name}-seed{seed}"
             before = folder.with_name(f"{arm.after}-seed{seed}") if arm.after else None
-            overrides = shlex.split(arm.overrides)
+            overrides = shlex.split(experiment.overrides(name))
             if before is not None:
                 overrides = [word.format(before=before) for word in overrides]
             runs.append(Run(name, seed, total, folder, (arm.preset, *words, *overrides), before))

@@ -138,7 +138,7 @@ def summarise(experiment: Experiment, curves: Sequence[Curve], *, jobs: int) -> 
         solved = sum(experiment.is_solved(value) for value in final.values())
         arms[name] = {
             "preset": arm.preset,
-            "overrides": arm.overrides,
+            "overrides": experiment.overrides(name),
             **({"series": arm.series, "x": arm.x} if experiment.plot == "sweep" else {}),
             "total_steps": mine[0].total_steps,
             "runs": len(mine),

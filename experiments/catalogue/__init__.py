@@ -43,6 +43,8 @@ class Experiment:
     description: str
     """One paragraph: what is compared, and what the result would and would not show."""
     arms: dict[str, Arm]
+    common: str = ""
+    """Of all arms, before their own overrides, which win."""
     first: tuple[str, ...] = ()
     """Arms that are run where none is named; empty: all of them."""
     total_steps: int
@@ -86,6 +88,9 @@ class Experiment:
         if self.best is None:
             return f"chance is {self.chance:g}"
         return f"without memory {self.chance:.4g} at best, with it {self.best:.4g}"
+
+    def overrides(self, arm: str) -> str:
+        return f"{self.common} {self.arms[arm].overrides}".strip()
 
     def is_solved(self, value: float) -> bool:
         return value <= self.solved if self.lower_is_better else value >= self.solved

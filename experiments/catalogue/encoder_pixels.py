@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.catalogue import Experiment
-from experiments.tmaze import CHANCE, SOLVED, encoder_arms, success
+from experiments.tmaze import CHANCE, SOLVED, bias, encoder_arms, success
 
 EXPERIMENT = Experiment(
     name="encoder_pixels",
@@ -13,6 +13,7 @@ EXPERIMENT = Experiment(
         "filters see, and the heads read the trained features beside the core's output. There is no arm "
         "without an encoder: the core cannot read pixels."
     ),
+    common=bias(2.0),
     arms={
         name: arm
         for name, arm in encoder_arms(

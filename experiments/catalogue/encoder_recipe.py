@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.catalogue import Experiment
-from experiments.tmaze import CHANCE, SOLVED, encoder_arms, success
+from experiments.tmaze import CHANCE, SOLVED, bias, encoder_arms, success
 
 ENCODER = "--policy.encoder mlp --policy.features 32"
 
@@ -16,6 +16,7 @@ EXPERIMENT = Experiment(
         "they need without an encoder. By TBPTT the way past is there too, and credit for what it shows is "
         "not."
     ),
+    common=bias(2.0),
     arms=encoder_arms(ENCODER),
     total_steps=300_000,
     seeds=tuple(range(200, 220)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.catalogue import Arm, Experiment
-from experiments.tmaze import CHANCE, SOLVED, success
+from experiments.tmaze import CHANCE, SOLVED, bias, success
 
 EXPERIMENT = Experiment(
     name="tmaze",
@@ -18,6 +18,7 @@ EXPERIMENT = Experiment(
         "only (immediate), a core that does not learn (frozen_core), and RTRL without its boundary term, "
         "which has to be TBPTT (rtrl_no_boundary). The LSTM was not tuned: no ranking of it is meant."
     ),
+    common=bias(2.0),
     arms={
         "rtrl": Arm(preset="memory_rtrl"),
         "tbptt": Arm(preset="memory_tbptt"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.catalogue import Arm, Experiment
-from experiments.tmaze import CHANCE, SOLVED, success
+from experiments.tmaze import CHANCE, SOLVED, bias, success
 
 
 def _rotating(core: str, hidden_size: int, learning_rate: str, **rotation: str | float) -> str:
@@ -38,6 +38,7 @@ EXPERIMENT = Experiment(
         "unit forgets as soon as it has turned to the negative side. The question is whether each cell "
         "carries exact credit over unroll boundaries, not which is best: none was tuned further."
     ),
+    common=bias(2.0),
     arms={
         f"{cell}_{variant}": Arm(preset=f"memory_{variant}", overrides=overrides)
         for variant in ("rtrl", "tbptt")

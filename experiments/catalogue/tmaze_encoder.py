@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.catalogue import Arm, Experiment
-from experiments.tmaze import CHANCE, SOLVED, success, unroll
+from experiments.tmaze import CHANCE, SOLVED, bias, success, unroll
 
 ENCODER = "--policy.encoder mlp --policy.features 32"
 
@@ -18,6 +18,7 @@ EXPERIMENT = Experiment(
         "learning rate in the encoder both are less. At an unroll of 44 the encoder's gradient reaches the "
         "cue, but updates are nine times fewer."
     ),
+    common=bias(2.0),
     arms={
         "rtrl_no_encoder": Arm(preset="memory_rtrl"),
         "rtrl": Arm(preset="memory_rtrl", overrides=ENCODER),

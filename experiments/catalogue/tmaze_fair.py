@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.catalogue import Arm, Experiment
-from experiments.tmaze import CHANCE, SOLVED, success, unroll
+from experiments.tmaze import CHANCE, SOLVED, bias, success, unroll
 
 FASTER = "--learning-rate 6e-3"
 """Twice the preset's, for four to nine times fewer updates; chosen on seed 11."""
@@ -17,6 +17,7 @@ EXPERIMENT = Experiment(
         "length from the way of computing the gradient. The claim of tmaze is worth as much as the price "
         "of the longer unroll: memory that grows with it, and actions that are learned from later."
     ),
+    common=bias(2.0),
     arms={
         "rtrl": Arm(preset="memory_rtrl"),
         "rtrl_44": Arm(preset="memory_rtrl", overrides=unroll(44)),

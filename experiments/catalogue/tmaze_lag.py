@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.catalogue import Arm, Experiment
-from experiments.tmaze import CHANCE, SOLVED, success, unroll
+from experiments.tmaze import CHANCE, SOLVED, bias, success, unroll
 
 EXPERIMENT = Experiment(
     name="tmaze_lag",
@@ -14,6 +14,7 @@ EXPERIMENT = Experiment(
         "An update at 44 takes nine times the steps of one at 5, so that equal lag in updates is a longer "
         "lag in steps there."
     ),
+    common=bias(2.0),
     arms={
         f"{name}_lag{lag}": Arm(
             preset=preset, overrides=f"{more} --publish-interval {lag}", series=name, x=lag

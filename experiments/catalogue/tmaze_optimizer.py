@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.catalogue import Arm, Experiment
-from experiments.tmaze import CHANCE, SOLVED, success
+from experiments.tmaze import CHANCE, SOLVED, bias, success
 
 RMSPROP = "--optimizer rmsprop --epsilon 0.01 --grad-norm-clipping 40"
 
@@ -15,6 +15,7 @@ EXPERIMENT = Experiment(
         "chosen for batches of 1,600 steps, a batch of 80 steps makes slow progress, and 5e-3 is there to "
         "show what the rate alone changes."
     ),
+    common=bias(2.0),
     arms={
         name: Arm(preset="memory_rtrl", overrides=overrides)
         for name, overrides in (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.catalogue import Arm, Experiment
-from experiments.tmaze import CHANCE, SOLVED, corridor, success
+from experiments.tmaze import CHANCE, SOLVED, bias, corridor, success
 
 EXPERIMENT = Experiment(
     name="tmaze_plain",
@@ -15,6 +15,7 @@ EXPERIMENT = Experiment(
         "some seeds, the more the shorter the corridor. A policy that has solved it can also lose it "
         "again; the steps column counts first arrivals, the last tenth what remained."
     ),
+    common=bias(2.0),
     arms={
         f"{name}_L{length}": Arm(
             preset=preset, overrides=f"{corridor(length, quiet=0)} {more}", series=name, x=length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.catalogue import Arm, Experiment
-from experiments.tmaze import CHANCE, SOLVED, success
+from experiments.tmaze import CHANCE, SOLVED, bias, success
 
 THROUGH_RAY = "--runtime ray --num-actors 2"
 """A later option wins, so the runner's `--runtime inline` does not count."""
@@ -25,6 +25,7 @@ EXPERIMENT = Experiment(
         "a batch, and how old the weights are that acted. A difference in learning would say that ranks do "
         "not do what one learner does."
     ),
+    common=bias(2.0),
     arms=one_and_two("memory_rtrl"),
     total_steps=120_000,
     seeds=(0, 1, 2),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.catalogue import Experiment
-from experiments.tmaze import CHANCE, SOLVED, both, success, unroll
+from experiments.tmaze import CHANCE, SOLVED, bias, both, success, unroll
 
 EXPERIMENT = Experiment(
     name="tmaze_unroll",
@@ -14,6 +14,7 @@ EXPERIMENT = Experiment(
         "come from a gradient that reaches the cue, it can also learn to gate the noise and use what was "
         "written at random."
     ),
+    common=bias(2.0),
     arms={
         name: arm
         for length in (1, 2, 5, 10, 16, 22, 33, 44)
