@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def asked(made: argparse.ArgumentParser, arguments: list[str]) -> argparse.Names
     options = made.parse_args(arguments)
     for name in ("pairs", "seconds"):
         value = getattr(options, name, 1)
-        require(value > 0, f"--{name}", value, "must be positive")
+        require(0 < value < math.inf, f"--{name}", value, "must be positive, and finite")
     return options
 
 

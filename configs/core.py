@@ -27,6 +27,8 @@ SNAP1_CORES = ("felstm",)
 """But for these: by SnAp-1 or TBPTT."""
 ForgetBias = float | Literal["spread"]
 """Of the gate that keeps, at the start (kernels/cells/forget.py)."""
+MAX_FORGET_BIAS = 100.0
+"""Of either sign: a gate is shut or open for good long before."""
 _FORGET_BIAS = ("lstm", "gru", "elstm", "mingru", "indylstm", "felstm")
 _ROTATION = {
     "rtu": ("activation", "r_min", "r_max", "max_phase", "radius", "angle"),
@@ -98,6 +100,12 @@ def check_core(core: str, forget_bias: ForgetBias, num_layers: int, rotation: Ro
         "policy.forget_bias",
         forget_bias,
         f"cannot take effect with policy.core = {core!r}; set it to 0 (a preset may set another value)",
+    )
+    require(
+        forget_bias == "spread" or abs(forget_bias) <= MAX_FORGET_BIAS,
+        "policy.forget_bias",
+        forget_bias,
+        f"needs 'spread', or a number between -{MAX_FORGET_BIAS:g} and {MAX_FORGET_BIAS:g}",
     )
     require(num_layers >= 1, "policy.num_layers", num_layers, "needs at least 1")
     require(

@@ -158,7 +158,8 @@ def check_layout(config: Config) -> None:
         actors <= streams,
         "num_actors",
         actors,
-        f"there are num_streams = {streams} env slots to carry: raise num_streams, or set 0, which chooses",
+        f"there are num_streams = {streams} env slots to carry: no more than that, or raise num_streams; 0 "
+        "(of a running run: auto) chooses",
     )
     agree = slots == -(-streams // actors) if actors else streams % max(slots, 1) == 0
     carriers = f"num_actors = {actors}" if actors else "actors"

@@ -12,8 +12,10 @@ from configs.error import ConfigError
 def absolute(text: str) -> Path:
     """`~` and `..` resolved. A shell leaves the `~` of `--run-dir=~/x` as it is.
 
-    Raises ConfigError for the home of somebody who is not there.
+    Raises ConfigError for no path at all, and for the home of somebody who is not there.
     """
+    if not text:
+        raise ConfigError("path '': name a file or a folder; . is the one that you are in")
     try:
         return Path(text).expanduser().resolve()
     except RuntimeError as error:

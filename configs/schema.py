@@ -39,7 +39,11 @@ from configs.parts import (
 from configs.ppo import PpoConfig, check_ppo
 from configs.serial import build, leaves
 
+MAX_SEED = 2**62
+"""Streams are seeded by sums with it, and PyTorch takes 64 bits with a sign."""
+
 __all__ = [
+    "MAX_SEED",
     "AtariConfig",
     "CheckpointConfig",
     "ComputeConfig",
@@ -199,6 +203,7 @@ class Config:
             *("learner_threads", "num_actors", "seed", "log_interval_steps"),
         ):
             require(getattr(self, name) >= 0, name, getattr(self, name), "cannot be negative")
+        require(self.seed <= MAX_SEED, "seed", self.seed, f"is more than {MAX_SEED}")
         for name in ("clip_rho_threshold", "clip_pg_rho_threshold", "clip_c_threshold"):
             value = getattr(self, name)
             require(value is None or value > 0, name, value, "must be positive, or None for no clip")

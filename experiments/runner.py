@@ -22,16 +22,18 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from filelock import FileLock, Timeout
 
+from configs.error import require
 from configs.machine import available_cores
 from configs.paths import path_argument, write_whole
-from configs.schema import ConfigError
+from configs.schema import MAX_SEED, ConfigError
 from experiments.catalogue import Experiment, get, names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -190,17 +192,25 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         values = getattr(options, name)
         if len(set(values)) < len(values):
             raise ConfigError(f"--{name} {' '.join(map(str, values))}: one of them is named twice")
-    if min(options.seeds) < 0:
-        raise ConfigError(f"--seeds {min(options.seeds)}: cannot be negative")
+    for seed in (min(options.seeds), max(options.seeds)):
+        require(0 <= seed <= MAX_SEED, "--seeds", seed, f"needs 0 to {MAX_SEED}")
     for name, value in (("--jobs", options.jobs), ("--total-steps", options.total_steps)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} {value}: needs at least 1")
     return options
 
 
-def _end(number: int, _frame: FrameType | None) -> None:
-    """SIGTERM unwinds like Ctrl-C, so that the runs are ended first."""
-    raise SystemExit(128 + number)
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind like Ctrl-C, so that runs which were started are ended first."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    with ExitStack() as stack:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            stack.callback(signal.signal, number, signal.signal(number, end))
+        yield
 
 
 def claim(out: Path, what: str, stack: ExitStack) -> None:
@@ -211,6 +221,16 @@ def claim(out: Path, what: str, stack: ExitStack) -> None:
         raise ConfigError(
             f"--out {out} is in use by another {what}: wait for it to end, or choose another"
         ) from error
+
+
+def own(out: Path, experiment: str) -> None:
+    """OUT is this experiment's. Raises ConfigError where it has the results of another one."""
+    path = out / "experiment"
+    if not path.exists():
+        write_whole(path, experiment + "\n")
+    found = path.read_text(encoding="utf-8").strip()
+    if found != experiment:
+        raise ConfigError(f"--out {out} holds the experiment {found}: choose another, or remove that one")
 
 
 def conduct(
@@ -234,15 +254,22 @@ def conduct(
             "pip install -c constraints.txt matplotlib scipy"
         ) from error
     runs = plan(experiment, out, arms, seeds, total_steps)
-    (out / "runs").mkdir(parents=True, exist_ok=True)
+    try:
+        (out / "runs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out} is no folder that can be written to: {error}") from error
     with ExitStack() as stack:
         claim(out, "experiment", stack)
-        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _end))
+        own(out, experiment.name)
+        stack.enter_context(ended_by_signals())
         failures = execute(runs, jobs)
         failed = [failure.run for failure in failures]
         curves = summary.read_curves([run for run in runs if run not in failed], experiment)
         summary.write_results(out / "results.jsonl", curves, experiment)
+        short = [curve for curve in curves if curve.short]
+        curves = [curve for curve in curves if not curve.short]
         result = summary.summarise(experiment, curves, jobs=jobs)
+        result["short"] = [{"arm": curve.arm, "seed": curve.seed} for curve in short]
         result["failed"] = [
             {"arm": f.run.arm, "seed": f.run.seed, "exit_code": f.exit_code} for f in failures
         ]
@@ -252,7 +279,7 @@ def conduct(
         if curves:
             plots.draw(experiment, result, curves, out / experiment.name)
     print(f"\n{text}\nsaved in {out}")
-    return 1 if failures else 0
+    return 1 if failures or short else 0
 
 
 def main(arguments: list[str]) -> int:

@@ -19,7 +19,6 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.machine import header
-from configs.schema import ConfigError
 from experiments.catalogue import Experiment
 from learner.records.metrics_file import read_rows
 
@@ -62,17 +61,22 @@ class Curve:
     """Mean of the number that `Experiment.beside` names over the rows that have it."""
 
     @property
+    def short(self) -> bool:
+        """Whether no game ended in the last tenth, so that it has no final value."""
+        return not self._last()
+
+    def _last(self) -> list[Window]:
+        return [w for w in self.windows if 10 * w.step > 9 * self.total_steps]
+
+    @property
     def final(self) -> float:
         """Over all games of the windows that end in the last tenth of the run.
 
-        Raises ConfigError for a run that is too short for a game to end there.
+        Raises ValueError for a run that is `short`.
         """
-        last = [w for w in self.windows if 10 * w.step > 9 * self.total_steps]
+        last = self._last()
         if not last:
-            raise ConfigError(
-                f"{self.arm}, seed {self.seed}: no game ended in the last tenth of total_steps = "
-                f"{self.total_steps}; raise --total-steps"
-            )
+            raise ValueError(f"{self.arm}, seed {self.seed}: no game ended in the last tenth")
         return sum(w.value * w.episodes for w in last) / sum(w.episodes for w in last)
 
     def steps_to_solved(self, experiment: Experiment) -> int | None:
@@ -161,6 +165,7 @@ def summarise(experiment: Experiment, curves: Sequence[Curve], *, jobs: int) -> 
         "jobs": jobs,
         "machine": header(),
         "arms": arms,
+        "short": [],
     }
 
 
@@ -203,12 +208,17 @@ def markdown(experiment: Experiment, result: dict[str, Any]) -> str:
     for (arm, code), seeds in failed.items():
         which = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
         lines.append(f"\n**Failed: {arm}, {which}, exit code {code}.**")
+    for run in result["short"]:
+        lines.append(
+            f"\n**Too short: {run['arm']}, seed {run['seed']}. No game ended in its last tenth: more "
+            "--total-steps, and another --out.**"
+        )
     machine = result["machine"]
     versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "numpy"))
     lines.append(
         f"\n{metric} {read}; {experiment.levels}. Mean over seeds with a percentile-bootstrap interval; "
         f"solved: {least} {solved:g} there, with a Clopper-Pearson interval. Steps: the end of the first of "
-        f"a run's windows to reach {solved:g}, median of the seeds that did. "
+        f"a run's windows to reach {solved:g}, (lower) median of the seeds that did. "
         f"{machine['date']}, {machine['cpu']}, "
         f"{machine['cores']} cores, {result['jobs']} runs at a time with one thread each, load "
         f"{machine['load_average'][0]:g}, Python {machine['python']}, {versions}.\n"

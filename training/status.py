@@ -111,7 +111,7 @@ def described(status: dict[str, Any], now: float) -> str:
     for actor in status.get("actors") or []:
         of = f" of rank {actor['rank']}" if "rank" in actor else ""
         rows.append((f"actor {actor.get('actor')}{of}", actor))
-    for name, row in rows:
+    for name, row in rows if status["state"] not in OVER else []:
         place = f"pid {row['pid']} on {row.get('node')}" if row.get("pid") else "no process"
         lines.append(f"{name:>10}  {place}" + (f"  {row['state']}" if row.get("state") else ""))
     return "\n".join(lines)

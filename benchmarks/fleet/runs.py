@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from benchmarks import pairs
 from benchmarks.verb import asked, parser, save, with_pairs
 from configs.error import ConfigError, require
+from experiments.runner import ended_by_signals
 
 HERE = Path(__file__).parents[2]
 PRESET = "atari_breakout_{}_bench"
@@ -54,23 +55,28 @@ def rate(arm: Arm, seconds: float) -> float:
     return (last - first) / (ended - began)
 
 
+def _measure(arms: list[Arm], rounds: int, seconds: float, series: dict[str, list[float]]) -> None:
+    for turn, order in enumerate(pairs.in_turns(arms, rounds)):
+        for arm in order:
+            series[arm.name].append(rate(arm, seconds))
+        told = ", ".join(f"{name} {rates[-1]:,.0f}" for name, rates in series.items())
+        print(f"round {turn + 1} of {rounds}: {told} agent steps/s", flush=True)
+
+
 def main(arguments: list[str]) -> int:
     options = with_pairs(parser("runs", __doc__), SECONDS)
     options.add_argument("--preset", default=PRESET, help=f"with {{}} for rtrl and tbptt ({PRESET})")
     options.add_argument("--against", type=Path, help="a checkout of another commit")
     options = asked(options, arguments)
     require("{}" in options.preset, "--preset", options.preset, "needs {} where rtrl and tbptt stand")
-    arms = [Arm(name, HERE, options.preset.format(name)) for name in ("rtrl", "tbptt")]
+    arms = [Arm(name, HERE, options.preset.replace("{}", name)) for name in ("rtrl", "tbptt")]
     if options.against is not None:
         here = (options.against / "launch.py").is_file()
         require(here, "--against", str(options.against), "is no checkout: it has no launch.py")
-        arms.append(Arm("before", options.against.resolve(), options.preset.format("rtrl")))
+        arms.append(Arm("before", options.against.resolve(), options.preset.replace("{}", "rtrl")))
     series: dict[str, list[float]] = {arm.name: [] for arm in arms}
-    for turn, order in enumerate(pairs.in_turns(arms, options.pairs)):
-        for arm in order:
-            series[arm.name].append(rate(arm, options.seconds))
-        told = ", ".join(f"{name} {rates[-1]:,.0f}" for name, rates in series.items())
-        print(f"round {turn + 1} of {options.pairs}: {told} agent steps/s", flush=True)
+    with ended_by_signals():
+        _measure(arms, options.pairs, options.seconds, series)
     ratios = {
         f"rtrl / {name}": [ours / other for ours, other in zip(series["rtrl"], rates, strict=True)]
         for name, rates in series.items()

@@ -42,6 +42,8 @@ def test_arms_take_turns_and_ratios_are_of_rounds(
     [
         (["--preset", "memory_rtrl"], "needs {}"),
         (["--against", "tests"], "is no checkout"),
+        (["--seconds", "inf"], "positive, and finite"),
+        (["--preset", "memory_{}_{}", "--seconds", "2"], "memory_rtrl_rtrl"),
         (["--preset", "memory_{}x", "--seconds", "2"], "memory_rtrlx"),
         (["--preset", "memory_{}", "--seconds", "2"], "more --seconds"),
     ],

@@ -19,6 +19,8 @@ def test_the_home_is_found_or_its_owner_is_said_not_to_be_there(
     assert absolute("~/x/../y") == path_argument("~/y") == new_file_argument("~/y") == tmp_path / "y"
     with pytest.raises(ConfigError, match=r"path '~nobodyhere/x': .*home"):
         absolute("~nobodyhere/x")
+    with pytest.raises(ConfigError, match="path '': name a file or a folder"):
+        absolute("")
     for kind in (path_argument, new_file_argument):
         with pytest.raises(argparse.ArgumentTypeError, match="~nobodyhere"):
             kind("~nobodyhere/x")

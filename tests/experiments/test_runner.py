@@ -171,6 +171,28 @@ def test_a_failed_run_is_told_and_the_others_finish(
     assert "**Failed: bad, seed 0, exit code 2.**" in (tmp_path / "summary.md").read_text()
 
 
+def test_a_run_that_is_too_short_is_told_and_the_others_are_summed_up(tmp_path: Path) -> None:
+    both = experiment(bad="--env.memory.length-min 900 --env.memory.length-max 900", good="")
+    assert conduct(both, out=tmp_path, arms=["bad", "good"], seeds=[0], jobs=1) == 1
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["short"] == [{"arm": "bad", "seed": 0}] and summary["failed"] == []
+    assert list(summary["arms"]) == ["good"]
+    assert "**Too short: bad, seed 0." in (tmp_path / "summary.md").read_text()
+
+
+def test_a_folder_is_of_one_experiment(tmp_path: Path) -> None:
+    ours = replace(experiment(good=""), name="ours")
+    assert conduct(ours, out=tmp_path, arms=["good"], seeds=[0], jobs=1) == 0
+    before = (tmp_path / "summary.json").read_text()
+    with pytest.raises(ConfigError, match="holds the experiment ours"):
+        conduct(replace(ours, name="theirs"), out=tmp_path, arms=["good"], seeds=[1], jobs=1)
+    assert (tmp_path / "summary.json").read_text() == before
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ConfigError, match="is no folder that can be written to"):
+        conduct(ours, out=file, arms=["good"], seeds=[0], jobs=1)
+
+
 def test_an_interrupted_experiment_leaves_no_run_behind(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [
@@ -203,7 +225,8 @@ def test_an_interrupted_experiment_leaves_no_run_behind(tmp_path: Path) -> None:
         (["tmaze", "--arms", "rtrl", "gru"], ["--arms gru", "rtrl, tbptt, lstm"]),
         (["tmaze", "--seeds", "1", "2", "1"], ["--seeds 1 2 1", "twice"]),
         (["tmaze", "--jobs", "0"], ["--jobs 0", "at least 1"]),
-        (["tmaze", "--seeds", "3", "-1"], ["--seeds -1", "cannot be negative"]),
+        (["tmaze", "--seeds", "3", "-1"], ["--seeds = -1", "needs 0 to"]),
+        (["tmaze", "--seeds", "3", str(10**20)], [f"--seeds = {10**20}", "needs 0 to"]),
         (["tmaze", "--total-steps", "0"], ["--total-steps 0"]),
     ],
 )

@@ -68,12 +68,12 @@ def test_the_verb_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         {"actor": 1, "state": "Placing", "pid": None},
     ]
     status.set(
-        state="done", global_step=1234, steps_per_s=56.7, ranks=[{"pid": 5, "node": "m"}], actors=actors
+        state="training", global_step=1234, steps_per_s=56.7, ranks=[{"pid": 5, "node": "m"}], actors=actors
     )
-    assert main([str(tmp_path), "--watch"]) == 0, "a run that is over is not waited for"
+    assert main([str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     for text in (
-        "done",
+        "training",
         "step 1,234 of 2,000, 57 steps/s",
         f"pid {os.getpid()}",
         "pid 5 on m",
@@ -81,6 +81,10 @@ def test_the_verb_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ):
         assert text in printed
     assert "actor 1  no process  Placing" in printed
+    status.set(state="done")
+    assert main([str(tmp_path), "--watch"]) == 0, "a run that is over is not waited for"
+    printed = capsys.readouterr().out
+    assert "done" in printed and "pid" not in printed, "its processes are gone"
     assert main([str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["global_step"] == 1234
 
