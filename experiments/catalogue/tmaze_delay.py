@@ -25,7 +25,7 @@ EXPERIMENT = Experiment(
         "proportion to the corridor (15,000 a corridor step, from 160 on 6,000). The question is how far "
         "credit is carried across unroll boundaries, and what limits it: exact credit still vanishes with "
         "the product of the forget gates. So the forget bias starts at ln L - 1, which lets a unit forget "
-        "over a time that grows with the corridor, or, in the series rtrl_bias2, at the preset's 2 whatever "
+        "over a time that grows with the corridor, or, in the series rtrl_bias2, at 2 whatever "
         "the length."
     ),
     arms={
