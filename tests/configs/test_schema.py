@@ -123,9 +123,7 @@ def test_a_forget_bias_is_a_number_or_spread() -> None:
     assert Config.from_json(text).policy.forget_bias == 3.0
     with pytest.raises(ConfigError, match=r"forget_bias = 'wide': choose one of 'spread', float"):
         Config.from_json(text.replace('"forget_bias": 3', '"forget_bias": "wide"'))
-    with pytest.raises(
-        ConfigError, match=r"policy.forget_bias = 1e\+39: needs 'spread'"
-    ):
+    with pytest.raises(ConfigError, match=r"policy.forget_bias = 1e\+39: needs 'spread'"):
         PolicyConfig(core="elstm", forget_bias=1e39)
 
 
