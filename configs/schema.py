@@ -39,11 +39,8 @@ from configs.parts import (
 from configs.ppo import PpoConfig, check_ppo
 from configs.serial import build, leaves
 
-MAX_SEED = 2**62
-"""Streams are seeded by sums with it, and PyTorch takes 64 bits with a sign."""
-
+MAX_SEED = 2**62  # streams are seeded by sums with it, and PyTorch takes 64 bits with a sign
 __all__ = [
-    "MAX_SEED",
     "AtariConfig",
     "CheckpointConfig",
     "ComputeConfig",
