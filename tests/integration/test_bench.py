@@ -77,7 +77,7 @@ def test_help_lists_the_verbs_and_what_is_none_is_refused_with_them(launch: Laun
     assert code == 0 and all(f"bench {verb} " in printed.replace("[system]", "system") for verb in VERBS)
     code, printed = launch("bench", "speed")
     assert code == 2
-    verbs = "system, learner, options, ingest, scale, acting"
+    verbs = "system, runs, learner, options, ingest, scale, acting"
     assert f"'speed' is neither a benchmark ({verbs}) nor a preset" in printed
 
 
