@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from torch import Tensor
 
 from actors.policy import Policy
@@ -29,7 +28,6 @@ from benchmarks.system.coupled import endless, real_batch
 from configs.core import carries_traces
 from configs.layout import laid_out
 from configs.paths import path_argument
-from configs.presets import preset
 from configs.schema import Config
 from envs.make import env_spec
 from experiments.catalogue.passive_tmaze_1500 import EXPERIMENT, LENGTH
@@ -74,13 +72,8 @@ def kept(update: Callable[[], object], policy: Policy) -> int:
 
 
 def cases() -> dict[str, Case]:
-    def of(arm: str, more: str = "") -> Case:
-        words = f"{EXPERIMENT.overrides(arm)} {more}".split()
-        return Case(tyro.cli(Config, default=preset(EXPERIMENT.arms[arm].preset), args=words))
-
-    return {name: of(name) for name in EXPERIMENT.arms} | {
-        f"tbptt_{EPISODE}": of("tbptt", f"--unroll-length {EPISODE}")
-    }
+    whole = Case(EXPERIMENT.config("tbptt", f"--unroll-length {EPISODE}"))
+    return {name: Case(EXPERIMENT.config(name)) for name in EXPERIMENT.arms} | {f"tbptt_{EPISODE}": whole}
 
 
 def measure(rounds: int) -> dict[str, Any]:

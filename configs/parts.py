@@ -20,6 +20,8 @@ Objective = Literal["vtrace", "ppo"]
 Runtime = Literal["ray", "inline"]
 Prefetch = Literal["auto", "on", "off"]
 WandbMode = Literal["online", "offline", "disabled"]
+MAX_SEED = 2**62
+"""Streams are seeded by sums with it, and PyTorch takes 64 bits with a sign."""
 
 
 @dataclass(frozen=True, kw_only=True)

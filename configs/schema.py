@@ -21,6 +21,7 @@ from configs.error import ConfigError, require
 from configs.layout import check_layout
 from configs.learners import check_learners
 from configs.parts import (
+    MAX_SEED,
     CheckpointConfig,
     Credit,
     Encoder,
@@ -39,7 +40,6 @@ from configs.parts import (
 from configs.ppo import PpoConfig, check_ppo
 from configs.serial import build, leaves
 
-MAX_SEED = 2**62  # streams are seeded by sums with it, and PyTorch takes 64 bits with a sign
 __all__ = [
     "AtariConfig",
     "CheckpointConfig",

@@ -24,13 +24,11 @@ from statistics import fmean
 from typing import Any
 
 import torch
-import tyro
 from torch import Tensor
 
 from actors.policy import Policy
 from benchmarks.machine import header
 from configs.paths import path_argument, write_whole
-from configs.presets import preset
 from configs.schema import Config
 from envs.make import make_vec
 from envs.suites.memory.tmaze import TMaze
@@ -85,9 +83,7 @@ def probe(policy: Policy, config: Config) -> dict[str, float]:
 
 def follow(arm: str, seed: int, total_steps: int, points: int) -> list[dict[str, Any]]:
     """One row a probe: arm, seed, step, what was read, and the success since the last one."""
-    its = EXPERIMENT.arms[arm]
-    base = dataclasses.replace(preset(its.preset), seed=seed, total_steps=total_steps)
-    config = tyro.cli(Config, default=base, args=EXPERIMENT.overrides(arm).split())
+    config = dataclasses.replace(EXPERIMENT.config(arm), seed=seed, total_steps=total_steps)
     run, rows, returns = Run(config), [], []
     for point in range(points + 1):
         while run.learner.global_step < point * total_steps / points:

@@ -18,23 +18,22 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from filelock import FileLock, Timeout
 
 from configs.error import require
 from configs.machine import available_cores
+from configs.parts import MAX_SEED
 from configs.paths import path_argument, write_whole
-from configs.schema import MAX_SEED, ConfigError
+from configs.schema import ConfigError
 from experiments.catalogue import Experiment, get, names
+from training.signals import unwind_on_stop
 
 ROOT = Path(__file__).resolve().parents[1]
 WINDOWS = 50
@@ -200,19 +199,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind like Ctrl-C, so that runs which were started are ended first."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    with ExitStack() as stack:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            stack.callback(signal.signal, number, signal.signal(number, end))
-        yield
-
-
 def claim(out: Path, what: str, stack: ExitStack) -> None:
     """Nobody else writes to OUT until `stack` ends. Raises ConfigError where another `what` is at work."""
     try:
@@ -261,25 +247,22 @@ def conduct(
     with ExitStack() as stack:
         claim(out, "experiment", stack)
         own(out, experiment.name)
-        stack.enter_context(ended_by_signals())
+        unwind_on_stop(stack)
         failures = execute(runs, jobs)
         failed = [failure.run for failure in failures]
         curves = summary.read_curves([run for run in runs if run not in failed], experiment)
         summary.write_results(out / "results.jsonl", curves, experiment)
-        short = [curve for curve in curves if curve.short]
-        curves = [curve for curve in curves if not curve.short]
         result = summary.summarise(experiment, curves, jobs=jobs)
-        result["short"] = [{"arm": curve.arm, "seed": curve.seed} for curve in short]
         result["failed"] = [
             {"arm": f.run.arm, "seed": f.run.seed, "exit_code": f.exit_code} for f in failures
         ]
         (out / "summary.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         text = summary.markdown(experiment, result)
         (out / "summary.md").write_text(text, encoding="utf-8")
-        if curves:
-            plots.draw(experiment, result, curves, out / experiment.name)
+        if drawn := [curve for curve in curves if not curve.short]:
+            plots.draw(experiment, result, drawn, out / experiment.name)
     print(f"\n{text}\nsaved in {out}")
-    return 1 if failures or short else 0
+    return 1 if failures or result["short"] else 0
 
 
 def main(arguments: list[str]) -> int:

@@ -132,10 +132,10 @@ def share_interval(successes: int, trials: int) -> list[float]:
 
 
 def summarise(experiment: Experiment, curves: Sequence[Curve], *, jobs: int) -> dict[str, Any]:
-    """Plain JSON; an arm without a finished run is left out."""
+    """Plain JSON; an arm without a finished run is left out, and runs that are `short` are named."""
     arms = {}
     for name, arm in experiment.arms.items():
-        mine = [curve for curve in curves if curve.arm == name]
+        mine = [curve for curve in curves if curve.arm == name and not curve.short]
         if not mine:
             continue
         final = {str(curve.seed): curve.final for curve in mine}
@@ -165,7 +165,7 @@ def summarise(experiment: Experiment, curves: Sequence[Curve], *, jobs: int) -> 
         "jobs": jobs,
         "machine": header(),
         "arms": arms,
-        "short": [],
+        "short": [{"arm": curve.arm, "seed": curve.seed} for curve in curves if curve.short],
     }
 
 

@@ -30,6 +30,20 @@ def on_stop(stack: ExitStack, ask: Callable[[str], None]) -> None:
             os._exit(130)
         ask(signal.Signals(number).name)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    _until_closed(stack, handle, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def unwind_on_stop(stack: ExitStack) -> None:
+    """SIGTERM and SIGHUP unwind like Ctrl-C, so that runs which were started are ended first. As in
+    `on_stop` a SIGHUP that is ignored stays so, and `stack` sets the handlers of before again."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    _until_closed(stack, handle, signal.SIGTERM, signal.SIGHUP)
+
+
+def _until_closed(stack: ExitStack, handle: Callable[[int, FrameType | None], None], *numbers: int) -> None:
+    for number in numbers:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             stack.callback(signal.signal, number, signal.signal(number, handle))

@@ -106,12 +106,14 @@ def described(status: dict[str, Any], now: float) -> str:
     lines.append(f"step {step:,} of {total:,}" + ("" if rate is None else f", {rate:,.0f} steps/s"))
     lines.append(f"newest checkpoint {status.get('checkpoint')}")
     lines.append(f"learner restarts {status.get('learner_restarts')}")
+    if status["state"] in OVER:
+        return "\n".join(lines)
     rows = [("driver", status.get("driver") or {})]
     rows += [(f"rank {number}", rank) for number, rank in enumerate(status.get("ranks") or [])]
     for actor in status.get("actors") or []:
         of = f" of rank {actor['rank']}" if "rank" in actor else ""
         rows.append((f"actor {actor.get('actor')}{of}", actor))
-    for name, row in rows if status["state"] not in OVER else []:
+    for name, row in rows:
         place = f"pid {row['pid']} on {row.get('node')}" if row.get("pid") else "no process"
         lines.append(f"{name:>10}  {place}" + (f"  {row['state']}" if row.get("state") else ""))
     return "\n".join(lines)

@@ -11,17 +11,19 @@ whose `launch.py` runs PRESET by RTRL as the arm `before`: what has changed sinc
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import pairs
 from benchmarks.verb import asked, parser, save, with_pairs
 from configs.error import ConfigError, require
-from experiments.runner import ended_by_signals
+from configs.paths import path_argument
+from learner.records.metrics_file import read_rows
+from training.signals import unwind_on_stop
 
 HERE = Path(__file__).parents[2]
 PRESET = "atari_breakout_{}_bench"
@@ -46,8 +48,7 @@ def rate(arm: Arm, seconds: float) -> float:
         done = subprocess.run(command, cwd=arm.folder, capture_output=True, text=True)
         if done.returncode:
             raise ConfigError(f"{' '.join(command)} in {arm.folder} failed:\n{done.stdout}{done.stderr}")
-        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    seen = [(row["wall_time"], row["global_step"]) for row in rows]
+        seen = [(row["wall_time"], row["global_step"]) for row in read_rows(run / "metrics.jsonl")]
     settled = [point for point in seen if point[0] - seen[0][0] >= SETTLE_S]
     if len(settled) < 2:
         raise ConfigError(f"{arm.preset} told nothing to measure in {seconds:g} s: more --seconds")
@@ -55,28 +56,30 @@ def rate(arm: Arm, seconds: float) -> float:
     return (last - first) / (ended - began)
 
 
-def _measure(arms: list[Arm], rounds: int, seconds: float, series: dict[str, list[float]]) -> None:
+def _measure(arms: list[Arm], rounds: int, seconds: float) -> dict[str, list[float]]:
+    series: dict[str, list[float]] = {arm.name: [] for arm in arms}
     for turn, order in enumerate(pairs.in_turns(arms, rounds)):
         for arm in order:
             series[arm.name].append(rate(arm, seconds))
         told = ", ".join(f"{name} {rates[-1]:,.0f}" for name, rates in series.items())
         print(f"round {turn + 1} of {rounds}: {told} agent steps/s", flush=True)
+    return series
 
 
 def main(arguments: list[str]) -> int:
     options = with_pairs(parser("runs", __doc__), SECONDS)
     options.add_argument("--preset", default=PRESET, help=f"with {{}} for rtrl and tbptt ({PRESET})")
-    options.add_argument("--against", type=Path, help="a checkout of another commit")
+    options.add_argument("--against", type=path_argument, help="a checkout of another commit")
     options = asked(options, arguments)
     require("{}" in options.preset, "--preset", options.preset, "needs {} where rtrl and tbptt stand")
     arms = [Arm(name, HERE, options.preset.replace("{}", name)) for name in ("rtrl", "tbptt")]
     if options.against is not None:
         here = (options.against / "launch.py").is_file()
         require(here, "--against", str(options.against), "is no checkout: it has no launch.py")
-        arms.append(Arm("before", options.against.resolve(), options.preset.replace("{}", "rtrl")))
-    series: dict[str, list[float]] = {arm.name: [] for arm in arms}
-    with ended_by_signals():
-        _measure(arms, options.pairs, options.seconds, series)
+        arms.append(Arm("before", options.against, options.preset.replace("{}", "rtrl")))
+    with ExitStack() as stack:
+        unwind_on_stop(stack)
+        series = _measure(arms, options.pairs, options.seconds)
     ratios = {
         f"rtrl / {name}": [ours / other for ours, other in zip(series["rtrl"], rates, strict=True)]
         for name, rates in series.items()

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-from configs.schema import ConfigError
+import tyro
+
+from configs.presets import preset
+from configs.schema import Config, ConfigError
 
 Plot = Literal["curve", "sweep"]
 
@@ -91,6 +95,11 @@ class Experiment:
 
     def overrides(self, arm: str) -> str:
         return f"{self.common} {self.arms[arm].overrides}".strip()
+
+    def config(self, arm: str, more: str = "") -> Config:
+        """What the arm's command line makes; `more` of it wins."""
+        words = shlex.split(f"{self.overrides(arm)} {more}")
+        return tyro.cli(Config, default=preset(self.arms[arm].preset), args=words)
 
     def is_solved(self, value: float) -> bool:
         return value <= self.solved if self.lower_is_better else value >= self.solved

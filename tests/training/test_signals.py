@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import psutil
 import pytest
 
 from tests.integration.cli import PATIENCE_S, ROOT, wait_until
+from training.signals import unwind_on_stop
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(1e4)"
 ASKED = """
@@ -49,6 +51,22 @@ def test_the_second_interrupt_kills_all_that_was_started() -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_what_unwinds_ends_by_a_hangup_but_not_where_that_is_ignored() -> None:
+    before = signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)
+    for ignored in (False, True):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+        try:
+            with ExitStack() as stack:
+                unwind_on_stop(stack)
+                for number in (signal.SIGTERM, *([] if ignored else [signal.SIGHUP])):
+                    with pytest.raises(SystemExit, match=str(128 + number)):
+                        signal.raise_signal(number)
+                assert (signal.getsignal(signal.SIGHUP) == signal.SIG_IGN) == ignored
+        finally:
+            signal.signal(signal.SIGHUP, before[0])
+        assert (signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)) == before
 
 
 @pytest.mark.parametrize("early", [True, False])
