@@ -4,7 +4,7 @@ What, and when, is read from a file named by EVERTRACE_LEARNER_FAULT: `kind upda
 in the file, so that a learner that was started anew may find the fault gone. Kinds: `raise` (an error that
 nobody knows), `memory` (torch is asked for more than any machine has), `nan` (a weight is not finite),
 `config` (a ConfigError), `hang` (the loop does not come round, while other threads do), `kill`; and of a
-save, `unsaved` (killed before it) and `saved` (killed after it).
+save, `unsaved` (killed before it), `saved` (killed after it) and `slow` (it takes seconds).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from tests.faulty_env import Faulty
 
 LEARNER_FAULT = "EVERTRACE_LEARNER_FAULT"
 AT_UPDATES = ("raise", "memory", "nan", "config", "hang", "kill")
-AT_SAVES = ("unsaved", "saved")
+AT_SAVES = ("unsaved", "saved", "slow")
+SLOW_S = 6.0
+"""Longer than Ray's processes live on where all are asked to end."""
 
 
 def _due(updates: int, kinds: Collection[str]) -> str | None:
@@ -69,6 +72,8 @@ def _install(learner_class: Any, state_class: Any) -> None:
         kind = _due(self._learner.updates, AT_SAVES)
         if kind == "unsaved":
             os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "slow":
+            time.sleep(SLOW_S)
         path = save(self, **options)
         if kind == "saved":
             os.kill(os.getpid(), signal.SIGKILL)

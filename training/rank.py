@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.fleet.nodes import Identity, identity
+from actors.fleet.stops import STOPS
 from actors.output import leave
 from configs.schema import Config
 from training.desk import Desk, Report
@@ -96,10 +97,9 @@ class Rank:
                 os.environ[name] = value
         self._config_json, self._threads, self._number = config_json, threads, number
         self._desk = Desk()
-        # Where all processes of a job are asked to end, Ray's are gone in a moment: it waits for no word.
-        signal.signal(
-            signal.SIGTERM, lambda number, _: self.stop(f"stopped by {signal.Signals(number).name}")
-        )
+        # Where all processes of a job are asked to end it waits for no word of the driver's.
+        for number in STOPS:
+            signal.signal(number, lambda number, _: self.stop(f"stopped by {signal.Signals(number).name}"))
         faulthandler.register(DUMP, all_threads=True)  # to the log itself, whatever becomes of sys.stderr
         self._desk.take_output()
         atexit.register(leave)

@@ -24,6 +24,7 @@ import psutil
 
 from actors.fleet.fleet import FleetError
 from actors.fleet.session_folder import session_folder
+from actors.fleet.stops import HEAR, deaf
 from configs.schema import ConfigError, EnvConfig, RayConfig
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 CONNECT_TIMEOUT_S = 10.0
 LEAVE_S = 5.0
 """So long Ray's processes have to end by themselves."""
+NEEDED = ("raylet", "gcs_server")
+"""Ray's processes without which the others, the driver too, end at once or after a while."""
 START_ATTEMPTS = 3
 _GIVEN_UP = "timed out during startup"
 
@@ -108,12 +111,16 @@ def _own(config: RayConfig, num_cpus: int, num_gpus: int) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level=logging.WARNING,
                 _temp_dir=str(folder),
-                runtime_env={"env_vars": {"PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"}},
+                runtime_env={
+                    "env_vars": {"PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"},
+                    "worker_process_setup_hook": HEAR,
+                },
             )
             begun = [child for child in mine.children() if child not in before]
             yield
         finally:
             family = _families(begun)
+            _kill([process for process in begun if _name(process) not in NEEDED])
             ray.shutdown()
             _end(family, LEAVE_S)
 
@@ -130,10 +137,20 @@ def _families(begun: list[psutil.Process]) -> list[psutil.Process]:
 def _end(processes: list[psutil.Process], within_s: float) -> None:
     """Waits until they have ended, and kills those that do not: one that is stopped hears of no end."""
     _, left = psutil.wait_procs(processes, timeout=within_s)
-    for process in left:
+    _kill(left)
+    psutil.wait_procs(left, timeout=LEAVE_S)
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(left, timeout=LEAVE_S)
+
+
+def _name(process: psutil.Process) -> str | None:
+    with suppress(psutil.NoSuchProcess):
+        return process.name()
+    return None
 
 
 def _start(**options: Any) -> None:
@@ -145,7 +162,8 @@ def _start(**options: Any) -> None:
     for attempt in range(1, START_ATTEMPTS + 1):
         before = set(mine.children(recursive=True))
         try:
-            ray.init(**options)
+            with deaf():
+                ray.init(**options)
             return
         except Exception as error:  # Ray has no class of its own for it
             if _GIVEN_UP not in str(error):

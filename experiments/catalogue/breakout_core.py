@@ -9,11 +9,11 @@ PRESET = "atari_breakout_rtrl_cpu"
 EXPERIMENT = Experiment(
     name="breakout_core",
     description=(
-        "The first 500,000 steps of the preset that `make train` runs, by exact RTRL: as it is (forget biases "
-        "at 0, the encoder below the core), with forget biases spread over time constants as the memory "
-        "presets have them, and with a way past the encoder (`policy.bypass`). It is asked whether either "
-        "may become the start of the pixel presets: whether Breakout learns no slower. It is early learning "
-        "by a small network, not the game's end."
+        "The first 500,000 steps of the preset that `make train` runs, by exact RTRL: as it is (forget biases"
+        " at 0, the encoder below the core), with forget biases spread over time constants as in the memory "
+        "presets, and with a way past the encoder (`policy.bypass`). It is asked whether either may become "
+        "the start of the pixel presets: whether Breakout learns no slower. It is early learning by a small "
+        "network, not the game's end."
     ),
     common="--time-limit-s None",
     arms={

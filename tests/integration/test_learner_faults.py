@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -166,17 +167,27 @@ def test_what_a_restart_does_not_mend_ends_the_run_with_its_message(
     assert ("ray.max_learner_failures" in output) == fault.startswith("memory")
 
 
-def test_a_stop_of_all_processes_loses_nothing(launch: Launch, tmp_path: Path) -> None:
-    """As an init system ends a service: Ray's processes are asked too, and are soon gone."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_of_all_processes_loses_nothing(
+    launch: Launch, tmp_path: Path, number: signal.Signals
+) -> None:
+    """As an init system ends a service, or a terminal that is closed: Ray's processes are asked too, and were
+    they to end, its control store last, the learner would be killed in the middle of a save that takes
+    seconds."""
     run_dir = tmp_path / "run"
-    process = _begin(launch, run_dir)
+    process = _begin(launch, run_dir, "--checkpoint.interval-s", "600", fault="slow 1 1")
     wait_until(lambda: rows_logged(run_dir) > 2, of=process)
     step = read_metrics(run_dir)[-1]["global_step"]
-    for member in (*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)):
+    driver = psutil.Process(process.pid)
+    family = [*driver.children(recursive=True), driver]
+    family.sort(key=lambda member: member.name() == "gcs_server")
+    for member in family:
         with contextlib.suppress(psutil.NoSuchProcess):
-            member.send_signal(signal.SIGTERM)
+            if member == family[-1]:
+                time.sleep(0.3)
+            member.send_signal(number)
     code, output = ended(process)
-    assert code == 0 and "stopped by SIGTERM" in output, output
+    assert code == 0 and f"stopped by {number.name}" in output, output
     assert load_latest(run_dir / "checkpoints").step >= step > 0
 
 

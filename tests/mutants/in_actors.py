@@ -269,6 +269,14 @@ MUTANTS = [
         ("answers are not standardised", "(self.moments.variance + _EPSILON).sqrt()", "1.0"),
     ),
     *in_file(
+        "actors/fleet/stops.py",
+        "actors/fleet/test_stops.py",
+        ("Ray's processes hear a stop", "signal.SIG_BLOCK, STOPS)", "signal.SIG_BLOCK, ())"),
+        ("a terminal that hangs up ends Ray", "(signal.SIGTERM, signal.SIGHUP)", "(signal.SIGTERM,)"),
+        ("workers are deaf too", "signal.SIG_UNBLOCK", "signal.SIG_BLOCK"),
+        ("the driver stays deaf", "signal.SIG_SETMASK, before", "signal.SIG_BLOCK, before"),
+    ),
+    *in_file(
         "actors/fleet/elastic.py",
         "actors/fleet/test_size.py",
         ("room that passes is taken", "now - self._since < patience", "False"),

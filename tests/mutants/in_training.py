@@ -42,6 +42,11 @@ MUTANTS: list[Mutant] = [
         ("a driver that is gone is an error", "suppress(ProcessLookupError)", "suppress(KeyError)"),
     ),
     *in_file(
+        "training/rank.py",
+        "integration/test_learner_faults.py::test_a_stop_of_all_processes_loses_nothing",
+        ("a rank dies of a stop", "for number in STOPS:", "for number in ():"),
+    ),
+    *in_file(
         "training/status.py",
         "training/test_status.py",
         (
