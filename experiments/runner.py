@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -33,6 +32,7 @@ from configs.parts import MAX_SEED
 from configs.paths import path_argument, write_whole
 from configs.schema import ConfigError
 from experiments.catalogue import Experiment, get, names
+from learner.records.run_dir import RunDir, RunDirError
 from training.signals import unwind_on_stop
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,9 +85,16 @@ class Run:
         """Whole or not at all; `seconds` is None until the run has finished."""
         write_whole(self.record, json.dumps({"arguments": self.arguments, "seconds": seconds}) + "\n")
 
+    def clear(self) -> None:
+        """Removes what a run left that did not finish. Raises ConfigError where that one still trains: an
+        experiment that was killed leaves it behind."""
+        try:
+            if self.folder.exists():
+                RunDir.remove(self.folder)
+        except RunDirError as error:
+            raise ConfigError(f"of an earlier experiment in this --out a run is left: {error}") from error
+
     def start(self) -> subprocess.Popen[bytes]:
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
         self.write_record(None)
         with self.log.open("wb") as log:
             return subprocess.Popen(
@@ -133,9 +140,11 @@ def plan(
 
 def execute(runs: list[Run], jobs: int) -> list[Failure]:
     """Runs those that have not finished, `jobs` at a time; the others go on when one fails. What comes after
-    a run that failed fails by itself, for want of what it was to take."""
+    a run that failed fails by itself, for want of what it was to take. Raises ConfigError as `Run.clear`."""
     unfinished = [run for run in runs if run.seconds() is None]
     print(f"{len(runs)} runs, {len(runs) - len(unfinished)} of them finished before", flush=True)
+    for run in unfinished:
+        run.clear()
     waiting, done = unfinished.copy(), 0
     running: dict[subprocess.Popen[bytes], tuple[Run, float]] = {}
     failures: list[Failure] = []

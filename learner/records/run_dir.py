@@ -138,6 +138,14 @@ class RunDir:
         except ConfigError as error:
             raise ConfigError(f"{file}: {error}") from error
 
+    @classmethod
+    def remove(cls, path: str | Path) -> None:
+        """A run directory with all that is in it, or what there is of one. Raises RunDirError, and removes
+        nothing, if another process uses it."""
+        lock = _acquire(Path(path))
+        shutil.rmtree(path)
+        lock.release()
+
     def withdraw(self) -> None:
         """Removes the folder if it was made for a run that has not come so far as to save anything."""
         if self._made and not self.checkpoints_path.exists():

@@ -193,6 +193,20 @@ def test_a_folder_is_of_one_experiment(tmp_path: Path) -> None:
         conduct(ours, out=file, arms=["good"], seeds=[0], jobs=1)
 
 
+def test_a_run_that_still_trains_is_not_begun_anew(tmp_path: Path) -> None:
+    """What an experiment that was killed leaves behind."""
+    ours = experiment(good="")
+    (left,) = plan(ours, tmp_path, ["good"], [0], None)
+    left.folder.mkdir(parents=True)
+    left.write_record(None)
+    (left.folder / "metrics.jsonl").write_text("rows\n")
+    with FileLock(left.folder / ".lock"), pytest.raises(ConfigError, match=r"a run is left.*is in use by"):
+        conduct(ours, out=tmp_path, arms=["good"], seeds=[0], jobs=1)
+    assert (left.folder / "metrics.jsonl").read_text() == "rows\n"
+    assert conduct(ours, out=tmp_path, arms=["good"], seeds=[0], jobs=1) == 0
+    assert (left.folder / "metrics.jsonl").read_text() != "rows\n"
+
+
 def test_an_interrupted_experiment_leaves_no_run_behind(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [
@@ -209,7 +223,7 @@ def test_an_interrupted_experiment_leaves_no_run_behind(tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL,
     )
     wait_until((tmp_path / "runs/tbptt-seed3/checkpoints").exists, of=process)
-    children = psutil.Process(process.pid).children(recursive=True)
+    children = psutil.Process(process.pid).children()  # the runs, not what one asks for its commit
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE_S) == 128 + signal.SIGTERM
     assert len(children) == 2

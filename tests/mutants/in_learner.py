@@ -600,4 +600,13 @@ MUTANTS = [
         ("frames of a stack are counted each", "seen * (steps + stack - 1) // stack", "seen * steps"),
         ("traces on a GPU are counted in the host", "if share not in learning]", "]"),
     ),
+    *in_file(
+        "learner/records/run_dir.py",
+        "experiments/test_runner.py::test_a_run_that_still_trains_is_not_begun_anew",
+        (
+            "a run that trains is removed",
+            "lock = _acquire(Path(path))",
+            'lock = FileLock(Path(path) / ".other")',
+        ),
+    ),
 ]
