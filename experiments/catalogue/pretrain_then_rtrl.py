@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 from experiments.catalogue import Arm, Experiment
+from experiments.tmaze import CHANCE, SOLVED, bias, corridor, success, unroll
 
-HALF = 1_000_000
-ENCODER = "--policy.encoder mlp --policy.features 64"
-AFTER = f"{ENCODER} --policy.load-encoder {{before}} --policy.freeze-encoder"
+STEPS = 300_000
+BIAS = bias(2.0)
+"""Of cores that are new; one that is loaded has its own."""
+PIXELS = "--env.id memory/tmaze_pixels --policy.encoder shallow --policy.features 32"
+NEAR = f"{BIAS} {corridor(4, quiet=2)} {unroll(20)}"
+"""An unroll that holds several games."""
+AFTER = f"{BIAS} --policy.load-encoder {{before}} --policy.freeze-encoder"
 
 EXPERIMENT = Experiment(
     name="pretrain_then_rtrl",
     description=(
-        "MiniGrid MemoryS7 in unrolls of 20, a trained layer of 64 units below the core. tbptt_first trains "
-        "all of it by TBPTT. From its encoder, frozen, and a new core, rtrl_after goes on by RTRL and "
-        "tbptt_after by TBPTT; tbptt_on goes on with the whole policy. So arXiv 2305.19044 trained on DMLab. "
-        "rtrl_bypass is what stands here instead: everything from the start by RTRL, with a way past the "
-        "encoder, for as many steps as the two parts together."
+        "The T-maze in 28 x 28 pixels (encoder_pixels). tbptt_first trains all of a policy by TBPTT where "
+        "that reaches the cue: a corridor of 4 steps in unrolls of 20. The others learn task A, 20 steps in "
+        "unrolls of 5: from its encoder, frozen, and a new core, rtrl_after by RTRL, tbptt_after by TBPTT; "
+        "tbptt_on goes on with the whole policy. So arXiv 2305.19044 trained on DMLab. rtrl_bypass is what "
+        "stands here instead: everything from the start by RTRL, with a way past the encoder, for as many "
+        "steps as the two parts together."
     ),
+    common=PIXELS,
     arms={
-        "tbptt_first": Arm(preset="minigrid_memory_s7_tbptt", overrides=ENCODER, total_steps=HALF),
-        "rtrl_after": Arm(
-            preset="minigrid_memory_s7_rtrl", overrides=AFTER, after="tbptt_first", total_steps=HALF
-        ),
-        "tbptt_after": Arm(
-            preset="minigrid_memory_s7_tbptt", overrides=AFTER, after="tbptt_first", total_steps=HALF
-        ),
-        "tbptt_on": Arm(
-            preset="minigrid_memory_s7_tbptt",
-            overrides=f"{ENCODER} --policy.load {{before}}",
-            after="tbptt_first",
-            total_steps=HALF,
-        ),
-        "rtrl_bypass": Arm(preset="minigrid_memory_s7_rtrl", overrides=f"{ENCODER} --policy.bypass"),
+        "tbptt_first": Arm(preset="memory_tbptt", overrides=NEAR),
+        "rtrl_after": Arm(preset="memory_rtrl", overrides=AFTER, after="tbptt_first"),
+        "tbptt_after": Arm(preset="memory_tbptt", overrides=AFTER, after="tbptt_first"),
+        "tbptt_on": Arm(preset="memory_tbptt", overrides="--policy.load {before}", after="tbptt_first"),
+        "rtrl_bypass": Arm(preset="memory_rtrl", overrides=f"{BIAS} --policy.bypass", total_steps=2 * STEPS),
     },
-    total_steps=2 * HALF,
+    total_steps=STEPS,
     seeds=(0, 1, 2),
-    metric="return",
-    chance=0.5,
-    solved=0.9,
+    metric="success",
+    of_return=success,
+    chance=CHANCE,
+    solved=SOLVED,
 )

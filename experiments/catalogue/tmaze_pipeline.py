@@ -9,7 +9,6 @@ THROUGH_RAY = "--runtime ray --num-actors 1"
 """A later option wins, so the runner's `--runtime inline` does not count."""
 OPTIONS = {
     "plain": "--prefetch off",
-    "groups": "--prefetch off --actor-groups 2",
     "prefetch": "--prefetch on",
     "published_by_four": "--prefetch off --publish-interval 4",
 }
@@ -22,10 +21,10 @@ def options(preset: str) -> dict[str, Arm]:
 EXPERIMENT = Experiment(
     name="tmaze_pipeline",
     description=(
-        "One actor through Ray: as it is; its slots in two groups that take turns; the next batch made by a "
-        "thread while the learner is at work; weights handed over at every fourth update alone. The first "
-        "changes nothing but the order of work, the others let rollouts be older by an update, or by up to "
-        "three. A difference in learning would say that they change more than that."
+        "One actor through Ray: as it is; the next batch made by a thread while the learner is at work; "
+        "weights handed over at every fourth update alone. These let rollouts be older by an update, or by "
+        "up to three; a difference in learning would say that they change more than that. Groups of slots "
+        "are for suites whose envs run beside the actor, and refused here."
     ),
     common=bias(2.0),
     arms=options("memory_rtrl"),
