@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,8 +99,11 @@ def asked_to_train(arguments: list[str], prog: str = "launch.py train") -> Start
 
 def _resumed(run_dir: Path, words: list[str], prog: str) -> Start:
     # A run directory may have been moved or copied since its config was written.
-    base = dataclasses.replace(_as_ordered(RunDir.saved_config(run_dir), run_dir), run_dir=str(run_dir))
+    saved = RunDir.saved_config(run_dir)
+    base = dataclasses.replace(_as_ordered(saved, run_dir), run_dir=str(run_dir))
     config = with_fields(base, words, prog)
+    if not saved.ray.follow_cluster:
+        config = _within_a_cluster(config)
     if config.run_dir != str(run_dir):
         raise ConfigError(
             f"run_dir = {config.run_dir!r}: a run that is resumed stays in its directory, {run_dir}; leave "
@@ -107,6 +111,18 @@ def _resumed(run_dir: Path, words: list[str], prog: str) -> Start:
         )
     check_weights(base, config)
     return Start(config, resume=True)
+
+
+def _within_a_cluster(config: Config) -> Config:
+    """Without an order to follow the cluster, where it goes on in none."""
+    if not config.ray.follow_cluster or config.ray.address or os.environ.get("RAY_ADDRESS"):
+        return config
+    print(
+        "num_actors = auto, as was ordered, follows a cluster, and none is named (--ray.address): actors are "
+        "chosen for this machine",
+        flush=True,
+    )
+    return dataclasses.replace(config, ray=dataclasses.replace(config.ray, follow_cluster=False))
 
 
 def _as_ordered(saved: Config, run_dir: Path) -> Config:

@@ -95,6 +95,12 @@ def train(arguments: list[str]) -> int:
 def run(start: Start, signals: ExitStack, held: ExitStack, workers: ExitStack) -> int:
     """Builds and runs one training run. Nothing on disk changes until all input was found good: the records
     begin last, after the environments, the cluster and its nodes, and a learner that is ready."""
+    stop = StopFlag()
+
+    def ask(name: str) -> None:
+        stop.reason = stop.reason or f"stopped by {name}"
+
+    on_stop(signals, ask)
     config = dataclasses.replace(start.config, wandb=named(start.config.wandb, os.environ))
     wandb_mode(config.wandb, os.environ)  # a bad WANDB_MODE is found now
     run_dir = None
@@ -133,12 +139,6 @@ def run(start: Start, signals: ExitStack, held: ExitStack, workers: ExitStack) -
             laid, chosen_for = laid_out_in_cluster(config, *free)
     layout = described(config, laid, chosen_for)
     print(layout, computed, sep="\n", flush=True)
-    stop = StopFlag()
-
-    def ask(name: str) -> None:
-        stop.reason = stop.reason or f"stopped by {name}"
-
-    on_stop(signals, ask)  # after Ray, which sets handlers of its own
     records = Records(config, layout, run_dir, runs, stop.seconds_left)
     held.callback(records.close)
     if config.runtime == "inline":

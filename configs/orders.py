@@ -55,7 +55,10 @@ def read_order(run_dir: Path) -> Order | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}; `launch.py scale` writes it") from error
+        raise ConfigError(f"{path} cannot be read: {error}; delete it to go on without an order") from error
     if not isinstance(document, dict) or set(document) != {"num_actors"}:
-        raise ConfigError(f'{path} is no order: needs {{"num_actors": N}} alone, N a number or "{AUTO}"')
+        raise ConfigError(
+            f'{path} is no order: needs {{"num_actors": N}} alone, N a number or "{AUTO}"; delete it to go '
+            "on without one"
+        )
     return parse_num_actors(document["num_actors"])

@@ -6,6 +6,7 @@ import functools
 import os
 import random
 import re
+import signal
 import sys
 import time
 import uuid
@@ -47,6 +48,9 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def pytest_configure(config: pytest.Config) -> None:
     if not config.pluginmanager.hasplugin("timeout"):
         config.addinivalue_line("markers", "timeout: without effect, pytest-timeout is not installed")
+    # Under nohup what is started here would inherit that hangups are ignored; a handler is not inherited.
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

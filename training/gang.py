@@ -83,7 +83,7 @@ class Gang:
             try:
                 return self._life()
             except FallenError as fallen:
-                if self._stop.reason is not None and self._saved_all():
+                if self._stop.reason is not None and (self._saved_all() or self._had_failed(fallen)):
                     return self._ended_between()
                 self._bury(fallen.rank, fallen.error)
             finally:
@@ -121,6 +121,14 @@ class Gang:
         return max(checkpoint.steps(run_dir.checkpoints_path), default=-1) >= max(
             rank.global_step for rank in self._ranks
         )
+
+    def _had_failed(self, fallen: FallenError) -> bool:
+        """Whether that was before it could be asked to stop; then it is told here."""
+        rank = fallen.rank
+        if not rank.asked:
+            report = report_of(fallen.error, rank.home)
+            print(f"{rank.name} failed, and is not started anew, {self._stop.reason}:\n{report}", flush=True)
+        return not rank.asked
 
     def _must_end(self) -> bool:
         return self._stop.reason is not None or self._stop.seconds_left() == 0.0

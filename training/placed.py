@@ -51,6 +51,8 @@ class Placed:
         self._home: Identity | None = None
         self._process: psutil.Process | None = None
         self.told = False
+        self.asked = False
+        """Whether it lived when it was asked to stop, so that it could still save."""
         self.begin()
         self._latest = Report()
         self._unfinished = {False: "", True: ""}
@@ -110,7 +112,7 @@ class Placed:
         self.hearing = self._beside("hear", timeout_s, self.heard)
 
     def tell(self, reason: str) -> None:
-        self.told = True
+        self.told, self.asked = True, self._lives()
         self._beside("stop", reason)
 
     @property
@@ -120,6 +122,14 @@ class Placed:
             self._home = self._home or ray.get(self._identity, timeout=0)
             self._process = self._process or psutil.Process(self._home.pid)
         return self._home
+
+    def _lives(self) -> bool:
+        """As far as is known: one that has not said yet where it is may."""
+        if self.home is None or self._process is None:
+            return True
+        with suppress(psutil.NoSuchProcess):
+            return self._process.status() != psutil.STATUS_ZOMBIE
+        return False
 
     def shown(self) -> dict[str, Any]:
         home = self.home

@@ -100,7 +100,9 @@ def described(status: dict[str, Any], now: float) -> str:
     state = status["state"] + (f": {status['why']}" if status.get("why") else "")
     lines = [f"{state} (written {age:.0f} s ago)"]
     if status["state"] not in OVER and age > STALE_S:
-        lines[0] += ". Nothing is written any more: the run was killed, or its machine was lost"
+        lines[0] += (
+            ". Nothing is written any more: the run was killed, its machine was lost, or its disk is full"
+        )
     rate = status.get("steps_per_s")
     step, total = status["global_step"], status.get("total_steps")
     lines.append(f"step {step:,} of {total:,}" + ("" if rate is None else f", {rate:,.0f} steps/s"))

@@ -190,12 +190,13 @@ def _joined(address: str) -> Iterator[None]:
     import ray.exceptions
 
     try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            runtime_env=_runtime_env(os.environ.get(_JOB)),
-        )
+        with deaf():
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                runtime_env=_runtime_env(os.environ.get(_JOB)),
+            )
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         raise ConfigError(
             f"{where}: no cluster there that lets us in ({error}). Is it the address of a Ray head, and is "

@@ -11,17 +11,31 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 STOPS = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """Processes that are begun inside never hear STOPS; this one does so at the latest afterwards."""
+    """Processes that are begun inside never hear STOPS. This one does, by the handlers that it has: Ray would
+    set its own as it begins to start, by which a process that is asked to end just does.
+
+    On the main thread.
+    """
+    set_handler, handlers = signal.signal, {number: signal.getsignal(number) for number in STOPS}
+
+    def keep(number: int, handler: Any) -> Any:
+        return handlers[signal.Signals(number)] if number in STOPS else set_handler(number, handler)
+
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
+        signal.signal = keep  # of all that is called meanwhile
         yield
     finally:
+        signal.signal = set_handler
+        for number, handler in handlers.items():
+            signal.signal(number, handler)  # below Python's, Ray's library has set one too
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

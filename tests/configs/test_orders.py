@@ -107,11 +107,18 @@ def test_auto_is_a_setting_that_a_number_ends() -> None:
             with_fields(BASE, words.split(), "train")
 
 
-def test_a_run_that_is_resumed_keeps_what_it_was_told_and_the_command_line_wins(tmp_path: Path) -> None:
+def test_a_run_that_is_resumed_keeps_what_it_was_told_and_the_command_line_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     run_dir = _run_dir(tmp_path, dataclasses.replace(BASE, num_actors=2))
     write_order(run_dir, Order(5))
     assert asked_to_train(["--resume", str(run_dir)]).config.num_actors == 5
     assert asked_to_train(["--resume", str(run_dir), "--num-actors", "3"]).config.num_actors == 3
     write_order(run_dir, Order(None))
-    auto = asked_to_train(["--resume", str(run_dir)]).config
-    assert auto.num_actors == 0 and auto.ray.follow_cluster
+    for words in (["--ray.address", "host:1"], []):
+        auto = asked_to_train(["--resume", str(run_dir), *words]).config
+        assert auto.num_actors == 0 and auto.ray.follow_cluster == bool(words)
+        assert ("num_actors = auto, as was ordered" in capsys.readouterr().out) != bool(words)
+    monkeypatch.setenv("RAY_ADDRESS", "host:1")
+    assert asked_to_train(["--resume", str(run_dir)]).config.ray.follow_cluster

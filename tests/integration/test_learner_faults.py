@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +63,12 @@ def _works(run_dir: Path) -> bool:
     status = _status(run_dir)
     actors = status.get("actors")
     return status["state"] == "training" and bool(actors) and all(actor["pid"] for actor in actors)
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _in_order(rows: list[dict[str, Any]]) -> bool:
@@ -180,12 +185,14 @@ def test_a_stop_of_all_processes_loses_nothing(
     step = read_metrics(run_dir)[-1]["global_step"]
     driver = psutil.Process(process.pid)
     family = [*driver.children(recursive=True), driver]
-    family.sort(key=lambda member: member.name() == "gcs_server")
+    (store,) = (member for member in family if member.name() == "gcs_server")
+    (actor,) = (member for member in family if "RolloutWorker" in member.name())
     for member in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if member == family[-1]:
-                time.sleep(0.3)
-            member.send_signal(number)
+        if member != store:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.send_signal(number)
+    wait_until(lambda: not _runs(actor))  # and a raylet that heard it would be gone as well
+    store.send_signal(number)
     code, output = ended(process)
     assert code == 0 and f"stopped by {number.name}" in output, output
     assert load_latest(run_dir / "checkpoints").step >= step > 0
@@ -230,6 +237,33 @@ def test_a_stop_during_a_restart_starts_nothing(launch: Launch, tmp_path: Path) 
     assert code == 0 and "stopped by SIGTERM" in output, output
     assert len(_starts(run_dir)) == 1, "no learner trained any more"
     assert read_metrics(run_dir)[-1]["global_step"] <= load_latest(run_dir / "checkpoints").step
+
+
+def test_a_stop_that_finds_the_learner_dead_ends_as_a_restart_would(launch: Launch, tmp_path: Path) -> None:
+    """The driver is asked before it can know; what was not saved was lost by the death, not by the stop."""
+    run_dir = tmp_path / "run"
+    process = _begin(launch, run_dir, "--checkpoint.interval-s", "0.5")
+    wait_until(lambda: _learns(run_dir, 0), of=process)
+    os.kill(_status(run_dir)["ranks"][0]["pid"], signal.SIGKILL)
+    process.send_signal(signal.SIGTERM)
+    code, output = ended(process)
+    assert code == 0 and "failed, and is not started anew, stopped by SIGTERM" in output, output
+    assert len(_starts(run_dir)) == 1 and _status(run_dir)["state"] == "done"
+    assert read_metrics(run_dir)[-1]["global_step"] <= load_latest(run_dir / "checkpoints").step
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_stop_while_ray_starts_is_one(
+    launch: Launch, tmp_path: Path, temporary: Path, number: signal.Signals
+) -> None:
+    """The run that was asked for begins, and is saved before its first update: it can go on."""
+    run_dir = tmp_path / "run"
+    process = _begin(launch, run_dir, OMP_NUM_THREADS="2")  # with threads that take what this one blocks
+    wait_until(lambda: any(temporary.glob("evertrace-ray-*/session_*/logs")), of=process)
+    process.send_signal(number)
+    code, output = ended(process)
+    assert code == 0 and f"stopped by {number.name}: " in output, output
+    assert load_latest(run_dir / "checkpoints").step < 1000 and _status(run_dir)["state"] == "done"
 
 
 def test_the_second_interrupt_ends_everything_at_once(

@@ -84,10 +84,9 @@ def _training(trial: TrialFolder) -> psutil.Process:
 
 
 def _step(folder: Path) -> int:
-    """Of the newest row of a sweep's only trial."""
+    """Of the newest checkpoint of a sweep's only trial."""
     (trial,) = trials(folder).values()
-    rows = read_metrics(trial.run_dir(1)) if rows_logged(trial.run_dir(1)) else []
-    return rows[-1]["global_step"] if rows else 0
+    return max(checkpoint.steps(trial.run_dir(1) / "checkpoints"), default=0)
 
 
 def test_a_trial_that_is_killed_is_taken_up_from_its_checkpoint(launch: Launch, tmp_path: Path) -> None:

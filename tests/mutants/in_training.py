@@ -76,8 +76,18 @@ MUTANTS: list[Mutant] = [
     *in_file(
         "training/gang.py",
         f"{FAULTS}test_a_learner_that_dies_of_a_stop_ends_well_if_it_had_saved",
-        ("a stop that was saved is a failure", " and self._saved_all():", " and False:"),
-        ("a stop that was not saved ends well", " and self._saved_all():", ":"),
+        ("a stop that was saved is a failure", "(self._saved_all() or", "(False or"),
+        ("a stop that was not saved ends well", "(self._saved_all() or", "(True or"),
+    ),
+    *in_file(
+        "training/gang.py",
+        f"{FAULTS}test_a_stop_that_finds_the_learner_dead_ends_as_a_restart_would",
+        ("a death before a stop is the stop's", "or self._had_failed(fallen)", "or False"),
+    ),
+    *in_file(
+        "actors/fleet/stops.py",
+        f"{FAULTS}test_a_stop_while_ray_starts_is_one",
+        ("Ray's handler counts", "signal.signal = keep", "pass"),
     ),
     *in_file(
         "training/gang.py",
