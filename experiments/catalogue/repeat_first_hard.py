@@ -24,7 +24,7 @@ EXPERIMENT = Experiment(
             suffix=f"_T{unroll}",
         ).items()
     },
-    total_steps=1_000_000,
+    total_steps=2_000_000,
     seeds=(100, 101, 102),
     metric="return",
     chance=None,
