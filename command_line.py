@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +114,7 @@ def _resumed(run_dir: Path, words: list[str], prog: str) -> Start:
 
 def _within_a_cluster(config: Config) -> Config:
     """Without an order to follow the cluster, where it goes on in none."""
-    if not config.ray.follow_cluster or config.ray.address or os.environ.get("RAY_ADDRESS"):
+    if not config.ray.follow_cluster or config.ray.joined:
         return config
     print(
         "num_actors = auto, as was ordered, follows a cluster, and none is named (--ray.address): actors are "

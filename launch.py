@@ -118,7 +118,7 @@ def run(start: Start, signals: ExitStack, held: ExitStack, workers: ExitStack) -
         check_evaluation(config)
     spec = env_spec(config.env)
     device = resolve_device(config.device, Part(0, config.num_learners))
-    own_ray = not (config.ray.address or os.environ.get("RAY_ADDRESS"))
+    own_ray = not config.ray.joined
     cores, memory = available_cores(), available_memory()
     gpus = gpu_memory()
     # Beside a GPU one core is the learner's thread's.

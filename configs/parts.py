@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -233,6 +234,11 @@ class RayConfig:
     max_failures_per_actor_hour: float = 12.0
     """Failures of all actors within the last hour, divided by their number, above which the run stops. One
     actor alone has 21 at most, since its restarts wait up to 300 s; a lost node is not counted."""
+
+    @property
+    def joined(self) -> str | None:
+        """The cluster that is joined: `address`, or Ray's own RAY_ADDRESS, which `ray job submit` sets."""
+        return self.address or os.environ.get("RAY_ADDRESS")
 
     def __post_init__(self) -> None:
         store = self.object_store_mib

@@ -12,6 +12,10 @@ CHANCE = 0.5
 SOLVED = 0.95
 
 
+PIXELS = "--env.id memory/tmaze_pixels --policy.encoder shallow --policy.features 32"
+"""The task drawn, and IMPALA's small network of convolutions below the core."""
+
+
 def success(mean_return: float) -> float:
     """Share of games won, where a game returns +1 or -1."""
     return (mean_return + 1.0) / 2.0
@@ -24,6 +28,11 @@ def corridor(length: int, quiet: int) -> str:
 def unroll(length: int) -> str:
     """Gradient clipping grows along, since the loss is a sum over T * B steps."""
     return f"--unroll-length {length} --grad-norm-clipping {length * STREAMS}"
+
+
+def through_ray(actors: int) -> str:
+    """A later option wins, so the runner's `--runtime inline` does not count."""
+    return f"--runtime ray --num-actors {actors}"
 
 
 def bias(forget_bias: float) -> str:

@@ -66,13 +66,9 @@ def main(arguments: list[str]) -> int:
         )
     config = space.first()
     check_env(config.env)
-    cores, gpus, address = (
-        available_cores(),
-        torch.cuda.device_count(),
-        options.address or os.environ.get("RAY_ADDRESS"),
-    )
+    cores, gpus, ray = available_cores(), torch.cuda.device_count(), RayConfig(address=options.address)
     for name, needed, there in (("cpus", space.resources.cpus, cores), ("gpus", space.resources.gpus, gpus)):
-        if not address and needed > there:
+        if not ray.joined and needed > there:
             raise ConfigError(
                 f"{options.space}: resources.{name} = {needed:g}: this machine has {there}; lower it, "
                 "or name a cluster by --ray.address"
@@ -85,7 +81,6 @@ def main(arguments: list[str]) -> int:
         write_whole(out / "sweep.json", json.dumps(plain(space), indent=2) + "\n")
         (out / STOP).unlink(missing_ok=True)
         if len(ended(out)) < space.trials or "failed" in ended(out).values():
-            ray = RayConfig(address=options.address)
             stack.enter_context(ray_session(ray, cores, config.env, gpus))
             _conduct(space, out, stack)
     from sweeps.report import report

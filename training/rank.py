@@ -29,6 +29,7 @@ from actors.fleet.stops import STOPS
 from actors.output import leave
 from configs.schema import Config
 from training.desk import Desk, Report
+from training.signals import handled
 
 if TYPE_CHECKING:
     from learner.loop import StopFlag
@@ -98,8 +99,7 @@ class Rank:
         self._config_json, self._threads, self._number = config_json, threads, number
         self._desk = Desk()
         # Where all processes of a job are asked to end it waits for no word of the driver's.
-        for number in STOPS:
-            signal.signal(number, lambda number, _: self.stop(f"stopped by {signal.Signals(number).name}"))
+        handled(ExitStack(), lambda number, _: self.stop(f"stopped by {signal.Signals(number).name}"), *STOPS)
         faulthandler.register(DUMP, all_threads=True)  # to the log itself, whatever becomes of sys.stderr
         self._desk.take_output()
         atexit.register(leave)

@@ -10,6 +10,8 @@ from types import FrameType
 
 import psutil
 
+from actors.fleet.stops import STOPS
+
 
 def on_stop(stack: ExitStack, ask: Callable[[str], None]) -> None:
     """SIGTERM, SIGHUP and the first SIGINT `ask`, by their names, for a clean end; the second SIGINT kills
@@ -30,7 +32,7 @@ def on_stop(stack: ExitStack, ask: Callable[[str], None]) -> None:
             os._exit(130)
         ask(signal.Signals(number).name)
 
-    _until_closed(stack, handle, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    handled(stack, handle, signal.SIGINT, *STOPS)
 
 
 def unwind_on_stop(stack: ExitStack) -> None:
@@ -40,10 +42,11 @@ def unwind_on_stop(stack: ExitStack) -> None:
     def handle(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    _until_closed(stack, handle, signal.SIGTERM, signal.SIGHUP)
+    handled(stack, handle, *STOPS)
 
 
-def _until_closed(stack: ExitStack, handle: Callable[[int, FrameType | None], None], *numbers: int) -> None:
+def handled(stack: ExitStack, handle: Callable[[int, FrameType | None], None], *numbers: int) -> None:
+    """These signals, until `stack` ends, by `handle`; but a SIGHUP that is ignored stays so."""
     for number in numbers:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             stack.callback(signal.signal, number, signal.signal(number, handle))

@@ -57,7 +57,7 @@ def ray_session(
     actors, and for a TMPDIR that Ray cannot use; FleetError where no session of our own comes up.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    address = config.address or os.environ.get("RAY_ADDRESS")
+    address = config.joined
     with _joined(address) if address else _own(config, num_cpus, num_gpus):
         if address and env is not None:
             from actors.fleet.nodes import check_nodes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.catalogue import Experiment
-from experiments.tmaze import CHANCE, SOLVED, bias, encoder_arms, success
+from experiments.tmaze import CHANCE, PIXELS, SOLVED, bias, encoder_arms, success
 
 EXPERIMENT = Experiment(
     name="encoder_pixels",
@@ -14,13 +14,7 @@ EXPERIMENT = Experiment(
         "without an encoder: the core cannot read pixels."
     ),
     common=bias(2.0),
-    arms={
-        name: arm
-        for name, arm in encoder_arms(
-            "--env.id memory/tmaze_pixels --policy.encoder shallow --policy.features 32"
-        ).items()
-        if name != "rtrl_no_encoder"
-    },
+    arms={name: arm for name, arm in encoder_arms(PIXELS).items() if name != "rtrl_no_encoder"},
     total_steps=300_000,
     seeds=tuple(range(230, 240)),
     metric="success",

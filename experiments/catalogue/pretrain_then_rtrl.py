@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from experiments.catalogue import Arm, Experiment
-from experiments.tmaze import CHANCE, SOLVED, bias, corridor, success, unroll
+from experiments.tmaze import CHANCE, PIXELS, SOLVED, bias, corridor, success, unroll
 
 STEPS = 300_000
 BIAS = bias(2.0)
 """Of cores that are new; one that is loaded has its own."""
-PIXELS = "--env.id memory/tmaze_pixels --policy.encoder shallow --policy.features 32"
 NEAR = f"{BIAS} {corridor(4, quiet=2)} {unroll(20)}"
 """An unroll that holds several games."""
 AFTER = f"{BIAS} --policy.load-encoder {{before}} --policy.freeze-encoder"

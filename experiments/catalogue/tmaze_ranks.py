@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from experiments.catalogue import Arm, Experiment
-from experiments.tmaze import CHANCE, SOLVED, bias, success
+from experiments.tmaze import CHANCE, SOLVED, bias, success, through_ray
 
-THROUGH_RAY = "--runtime ray --num-actors 2"
-"""A later option wins, so the runner's `--runtime inline` does not count."""
+THROUGH_RAY = through_ray(2)
 
 
 def one_and_two(preset: str) -> dict[str, Arm]:

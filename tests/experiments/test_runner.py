@@ -26,7 +26,7 @@ from envs.registry import suite_of
 from experiments.catalogue import Arm, Experiment, get, names
 from experiments.runner import ROOT, conduct, parse, plan
 from experiments.tmaze import CHANCE, SOLVED, success
-from tests.integration.cli import PATIENCE_S, wait_until
+from tests.integration.cli import PATIENCE_S, runs, wait_until
 
 STEPS = 4000
 ARGUMENTS = ["tmaze", "--arms", "rtrl", "tbptt", "--seeds", "3", "5", "--jobs", "2"]
@@ -227,7 +227,7 @@ def test_an_interrupted_experiment_leaves_no_run_behind(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE_S) == 128 + signal.SIGTERM
     assert len(children) == 2
-    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    assert not any(map(runs, children))
     assert json.loads((tmp_path / "runs/rtrl-seed3.json").read_text())["seconds"] is None
     assert not (tmp_path / "summary.json").exists()
 

@@ -18,7 +18,7 @@ import pytest
 from actors.fleet.session_folder import remove_abandoned
 from learner.records.checkpoint import load_latest, newest
 from tests.faulty_learner import LEARNER_FAULT
-from tests.integration.cli import Launch, ended, leavings, read_metrics, rows_logged, wait_until
+from tests.integration.cli import Launch, ended, leavings, read_metrics, rows_logged, runs, wait_until
 from tests.learner.records.wandb_reader import read_history, run_files
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("nothing_left")]
@@ -63,12 +63,6 @@ def _works(run_dir: Path) -> bool:
     status = _status(run_dir)
     actors = status.get("actors")
     return status["state"] == "training" and bool(actors) and all(actor["pid"] for actor in actors)
-
-
-def _runs(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def _in_order(rows: list[dict[str, Any]]) -> bool:
@@ -191,7 +185,7 @@ def test_a_stop_of_all_processes_loses_nothing(
         if member != store:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.send_signal(number)
-    wait_until(lambda: not _runs(actor))  # and a raylet that heard it would be gone as well
+    wait_until(lambda: not runs(actor))  # and a raylet that heard it would be gone as well
     store.send_signal(number)
     code, output = ended(process)
     assert code == 0 and f"stopped by {number.name}" in output, output

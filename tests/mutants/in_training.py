@@ -44,7 +44,7 @@ MUTANTS: list[Mutant] = [
     *in_file(
         "training/rank.py",
         "integration/test_learner_faults.py::test_a_stop_of_all_processes_loses_nothing",
-        ("a rank dies of a stop", "for number in STOPS:", "for number in ():"),
+        ("a rank dies of a stop", '.name}"), *STOPS', '.name}")'),
     ),
     *in_file(
         "training/status.py",

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
-from tests.integration.cli import PATIENCE_S, ROOT, wait_until
+from tests.integration.cli import PATIENCE_S, ROOT, runs, wait_until
 from training.signals import unwind_on_stop
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(1e4)"
@@ -47,7 +47,7 @@ def test_the_second_interrupt_kills_all_that_was_started() -> None:
             assert process.stdout.readline() == f"asked by {number.name}\n"
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
-        wait_until(lambda: not any(map(_runs, children)))
+        wait_until(lambda: not any(map(runs, children)))
     finally:
         process.kill()
         process.communicate()
@@ -86,7 +86,3 @@ def test_a_rank_ends_with_its_driver(early: bool) -> None:
         for process in (driver, rank):
             process.kill()
             process.communicate()
-
-
-def _runs(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

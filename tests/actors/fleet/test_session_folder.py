@@ -15,7 +15,7 @@ import pytest
 from actors.fleet import cluster
 from actors.fleet.session_folder import PREFIX, session_parent
 from configs.schema import ConfigError
-from tests.integration.cli import PATIENCE_S
+from tests.integration.cli import PATIENCE_S, runs
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
@@ -119,8 +119,7 @@ def test_what_a_session_has_begun_ends_with_it() -> None:
         parent.communicate(timeout=PATIENCE_S)
         assert child.status() == psutil.STATUS_STOPPED
         cluster._end(family, 0.2)
-        gone = not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
-        assert gone, "_end has waited for it"
+        assert not runs(child), "_end has waited for it"
     finally:
         with suppress(psutil.NoSuchProcess):
             child.kill()

@@ -18,7 +18,7 @@ from configs.schema import EnvConfig, ProcgenConfig
 from envs.make import make_vec
 from envs.spec import EnvError
 from envs.suites.procgen.backends import obstacle
-from tests.integration.cli import wait_until
+from tests.integration.cli import runs, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -38,9 +38,7 @@ while True:
 
 def wait_until_gone(processes: list[psutil.Process]) -> None:
     """They may outlive the process that started them by as long as the kernel takes."""
-    wait_until(
-        lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes)
-    )
+    wait_until(lambda: not any(map(runs, processes)))
 
 
 def test_vizdooms_engines_die_with_a_killed_worker(tmp_path: Path) -> None:

@@ -17,14 +17,14 @@ from envs.make import check_env, env_spec
 from envs.spec import EnvError
 from envs.suites.dmlab import process as dmlab_process
 from tests.envs.suites.dmlab.playing import FORWARD, GOALS, STEPS, Build, everyone, logged
-from tests.integration.cli import wait_until
+from tests.integration.cli import runs, wait_until
 
 ROOT = Path(__file__).resolve().parents[4]
 pytestmark = pytest.mark.usefixtures("log")
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    return [one for one in processes if runs(one)]
 
 
 def compiling(process: psutil.Process) -> list[psutil.Process]:
