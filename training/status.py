@@ -86,7 +86,9 @@ def read_status(run_dir: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise RunDirError(f"{run_dir} has no {NAME}: no run has begun there") from error
+        raise RunDirError(
+            f"{run_dir} has no {NAME}: no run has begun there, or its learner is not built yet"
+        ) from error
     except (OSError, ValueError) as error:
         raise RunDirError(f"{path} cannot be read: {error}") from error
     if not isinstance(found, dict) or not found.keys() >= {"wall_time", "state", "global_step"}:
@@ -129,7 +131,11 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     while True:
         status = read_status(options.run_dir)
-        print(json.dumps(status) if options.json else described(status, time.time()), flush=True)
+        try:
+            print(json.dumps(status) if options.json else described(status, time.time()), flush=True)
+        except BrokenPipeError:  # `| head`: who read it has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what the interpreter flushes
+            return 0
         if not options.watch or status["state"] in OVER:
             return 0
         time.sleep(EVERY_S)

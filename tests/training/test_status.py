@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from learner.records.run_dir import RunDirError
+from tests.integration.cli import PATIENCE_S, ROOT
 from training.status import STALE_S, Status, described, main, read_status
 
 
@@ -87,6 +90,16 @@ def test_the_verb_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "done" in printed and "pid" not in printed, "its processes are gone"
     assert main([str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["global_step"] == 1234
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
+    Status(tmp_path, 100).set(state="training")
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "launch.py", "status", str(tmp_path), "--watch"]
+    with os.fdopen(write, "wb") as pipe:
+        done = subprocess.run(words, cwd=ROOT, stdout=pipe, stderr=subprocess.PIPE, timeout=PATIENCE_S)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_run_that_was_killed_is_known_by_its_age(tmp_path: Path) -> None:
