@@ -4,9 +4,10 @@
 PYTHON ?= python3.11 python3.12 python3
 EXTRAS := ray,tune,atari,procgen,popgym,minigrid,mujoco,vizdoom,wandb,plot,test
 ARGS ?=
-# Processes that run the tests; what starts a Ray of its own runs in one of them. Each of them has one thread: the
-# tests' tensors are small, and threads that wait for each other on busy cores take several times the CPU.
-JOBS ?= 2
+# Processes that run the tests, one more than two cores: those whose tests start Ray wait for most of their time. Each
+# has one thread: the tests' tensors are small, and threads that wait for each other on busy cores take several times
+# the CPU.
+JOBS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin

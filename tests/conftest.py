@@ -78,15 +78,16 @@ COMMANDS = ("integration", "cluster")
 
 
 def unit_of(nodeid: str, root: Path) -> str:
-    """What a test must share a process with: all that start a Ray within it, all whose commands start one, or
-    its file where that shares a fixture. So two Rays run at a time, of two kinds, and no more.
+    """What a test must share a process with: all that start a Ray within it, all of its folder whose commands
+    start one, or its file where that shares a fixture. So three Rays run at a time at most, of three kinds.
 
     The text of the file tells, since the process that hands the tests out collects none.
     """
     file, _, test = nodeid.partition("::")
     text = _text(root / file)
     if {"", test.partition("[")[0]} & set(RAY.findall(text)):
-        return f"{RAYS} by command" if Path(file).parent.name in COMMANDS else RAYS
+        folder = Path(file).parent.name
+        return f"{RAYS} by {folder}" if folder in COMMANDS else RAYS
     return file if SHARED.search(text) else nodeid
 
 

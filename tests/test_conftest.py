@@ -142,6 +142,7 @@ PLANTED = {
     "test_ray": "pytestmark = [pytest.mark.ray]\n@each\ndef test(i): say('ray')\n",
     "test_one": "@pytest.mark.ray\n@each\ndef test_a(i): say('ray')\n@each\ndef test_b(i): say('free')\n",
     "integration/test_command": "pytestmark = pytest.mark.ray\n@each\ndef test(i): say('command')\n",
+    "cluster/test_node": "pytestmark = pytest.mark.ray\n@each\ndef test(i): say('node')\n",
     "test_shares": '@pytest.fixture(scope="module")\ndef a(): say("made")\n@each\ndef test(i, a): ...\n',
 }
 
@@ -157,10 +158,11 @@ def test_several_processes_run_one_ray_after_the_other_and_make_once_what_is_sha
     where: dict[str, list[str]] = {}
     for kind, worker in map(str.split, (tmp_path / "log").read_text().splitlines()):
         where.setdefault(kind, []).append(worker)
-    for kind, times in (("ray", 8), ("command", 4), ("made", 1)):
+    for kind, times in (("ray", 8), ("command", 4), ("node", 4), ("made", 1)):
         assert len(where[kind]) == times and len(set(where[kind])) == 1
     assert len(where["free"]) == 20 and set(where["free"]) - set(where["ray"])
-    assert unit_of("test_ray.py::test", tmp_path) != unit_of("integration/test_command.py::test", tmp_path)
+    rays = ("test_ray.py", "integration/test_command.py", "cluster/test_node.py")
+    assert len({unit_of(f"{file}::test", tmp_path) for file in rays}) == len(rays)
 
 
 def test_a_ray_test_that_is_marked_in_another_way_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-PATIENCE_S = 240.0
+PATIENCE_S = 480.0
 """How long a test waits for what must happen: so long that only what never happens fails, on a machine
 that is several times slower and has other work beside it too."""
 MARK = "EVERTRACE_TEST_SESSION"
