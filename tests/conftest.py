@@ -77,18 +77,19 @@ COMMANDS = ("integration", "cluster")
 """Folders whose tests start Ray in processes of their own."""
 
 
-def unit_of(nodeid: str, root: Path) -> str:
-    """What a test must share a process with: all that start a Ray within it, all of its folder whose commands
-    start one, or its file where that shares a fixture. So three Rays run at a time at most, of three kinds.
-
-    The text of the file tells, since the process that hands the tests out collects none.
-    """
+def starts_ray(nodeid: str, root: Path) -> bool:
+    """The text of the file tells, since the process that hands the tests out collects none."""
     file, _, test = nodeid.partition("::")
-    text = _text(root / file)
-    if {"", test.partition("[")[0]} & set(RAY.findall(text)):
-        folder = Path(file).parent.name
-        return f"{RAYS} by {folder}" if folder in COMMANDS else RAYS
-    return file if SHARED.search(text) else nodeid
+    return bool({"", test.partition("[")[0]} & set(RAY.findall(_text(root / file))))
+
+
+def unit_of(nodeid: str, root: Path) -> str:
+    """What a test must share a process with: all that start a Ray within it; its file, where that shares a
+    fixture or its commands start one. So there is never more than one Ray a process."""
+    file = nodeid.partition("::")[0]
+    if not starts_ray(nodeid, root):
+        return file if SHARED.search(_text(root / file)) else nodeid
+    return file if Path(file).parent.name in COMMANDS else RAYS
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -109,7 +110,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         is_ray = item.get_closest_marker("ray") is not None
-        if is_ray and not unit_of(item.nodeid, config.rootpath).startswith(RAYS):
+        if is_ray and not starts_ray(item.nodeid, config.rootpath):
             raise pytest.UsageError(
                 f"{item.nodeid}: write its mark as `@pytest.mark.ray` or in `pytestmark = `"
             )

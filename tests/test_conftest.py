@@ -142,7 +142,7 @@ PLANTED = {
     "test_ray": "pytestmark = [pytest.mark.ray]\n@each\ndef test(i): say('ray')\n",
     "test_one": "@pytest.mark.ray\n@each\ndef test_a(i): say('ray')\n@each\ndef test_b(i): say('free')\n",
     "integration/test_command": "pytestmark = pytest.mark.ray\n@each\ndef test(i): say('command')\n",
-    "cluster/test_node": "pytestmark = pytest.mark.ray\n@each\ndef test(i): say('node')\n",
+    "integration/test_node": "pytestmark = pytest.mark.ray\n@each\ndef test(i): say('node')\n",
     "test_shares": '@pytest.fixture(scope="module")\ndef a(): say("made")\n@each\ndef test(i, a): ...\n',
 }
 
@@ -161,7 +161,7 @@ def test_several_processes_run_one_ray_after_the_other_and_make_once_what_is_sha
     for kind, times in (("ray", 8), ("command", 4), ("node", 4), ("made", 1)):
         assert len(where[kind]) == times and len(set(where[kind])) == 1
     assert len(where["free"]) == 20 and set(where["free"]) - set(where["ray"])
-    rays = ("test_ray.py", "integration/test_command.py", "cluster/test_node.py")
+    rays = ("test_ray.py", "integration/test_command.py", "integration/test_node.py")
     assert len({unit_of(f"{file}::test", tmp_path) for file in rays}) == len(rays)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +18,7 @@ from configs.env import ProcgenBackend
 from configs.schema import EnvConfig, ProcgenConfig
 from envs.make import make_vec
 from envs.spec import EnvError
-from envs.suites.procgen.backends import obstacle
+from tests.envs.suites.procgen.procgen_backends_here import mirror_can_be_imported, need
 from tests.integration.cli import runs, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -69,6 +70,12 @@ def test_vizdoom_needs_a_folder_where_programs_may_run(monkeypatch: pytest.Monke
     env.close()
 
 
+@pytest.fixture
+def mirror() -> Iterator[None]:
+    with mirror_can_be_imported():
+        yield
+
+
 @pytest.mark.parametrize(
     ("env_id", "package"),
     [
@@ -81,13 +88,14 @@ def test_vizdoom_needs_a_folder_where_programs_may_run(monkeypatch: pytest.Monke
         ("CartPole-v1", "gymnasium"),
     ],
 )
+@pytest.mark.usefixtures("mirror")
 def test_these_suites_start_no_process(env_id: str, package: str) -> None:
-    pytest.importorskip(package)
     config = EnvConfig(id=env_id, num_envs=2)
     if env_id.startswith("procgen/"):
-        if reason := obstacle(package):
-            pytest.skip(reason)
+        need(package)
         config = dataclasses.replace(config, procgen=ProcgenConfig(backend=cast(ProcgenBackend, package)))
+    else:
+        pytest.importorskip(package)
     before = set(psutil.Process().children(recursive=True))
     env = make_vec(config)
     env.reset(0)
