@@ -21,7 +21,7 @@ def cartpole(variant: str, env_id: str = "cartpole/masked") -> Config:
             features=64,
             core=arm["core"],
             hidden_size=64,
-            forget_bias=0.0 if arm["core"] == "none" else 1.0,
+            forget_bias=1.0,
         ),
         ray=RayConfig(rollouts_in_flight=1),
         credit=arm["credit"],

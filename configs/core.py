@@ -29,7 +29,7 @@ ForgetBias = float | Literal["spread"]
 """Of the gate that keeps, at the start (kernels/cells/forget.py)."""
 MAX_FORGET_BIAS = 100.0
 """Of either sign: a gate is shut or open for good long before."""
-_FORGET_BIAS = ("lstm", "gru", "elstm", "mingru", "indylstm", "felstm")
+FORGET_GATE = ("lstm", "gru", "elstm", "mingru", "indylstm", "felstm")
 _ROTATION = {
     "rtu": ("activation", "r_min", "r_max", "max_phase", "radius", "angle"),
     "linear_rtu": ("activation", "r_min", "r_max", "max_phase", "radius", "angle", "projection"),
@@ -96,12 +96,6 @@ def check_credit(credit: str, core: str) -> None:
 def check_core(core: str, forget_bias: ForgetBias, num_layers: int, rotation: RotationConfig) -> None:
     """Raises ConfigError for a setting that the core does not have."""
     require(
-        core in _FORGET_BIAS or forget_bias == 0.0,
-        "policy.forget_bias",
-        forget_bias,
-        f"cannot take effect with policy.core = {core!r}; set it to 0 (a preset may set another value)",
-    )
-    require(
         forget_bias == "spread" or abs(forget_bias) <= MAX_FORGET_BIAS,
         "policy.forget_bias",
         forget_bias,
@@ -128,4 +122,4 @@ def check_core(core: str, forget_bias: ForgetBias, num_layers: int, rotation: Ro
 def core_options(core: str, forget_bias: ForgetBias, rotation: RotationConfig) -> dict[str, float | str]:
     """The settings that `core` has, as `kernels.cells.make_core` takes them."""
     options: dict[str, float | str] = {name: getattr(rotation, name) for name in _ROTATION.get(core, ())}
-    return options | ({"forget_bias": forget_bias} if core in _FORGET_BIAS else {})
+    return options | ({"forget_bias": forget_bias} if core in FORGET_GATE else {})

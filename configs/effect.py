@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from configs.core import STARTS
+from configs.core import FORGET_GATE, STARTS
 from configs.error import ConfigError
 from configs.schema import Config, EnvConfig
 from configs.serial import leaves
@@ -37,6 +37,11 @@ def without_effect(config: Config) -> dict[str, str]:
         (policy.encoder == "none", "compute.compile_encoder", "policy.encoder = 'none'"),
         (policy.freeze_encoder, "encoder_lr_scale", "policy.freeze_encoder"),
         (policy.core == "none", "policy.hidden_size", "policy.core = 'none'"),
+        (
+            policy.core not in FORGET_GATE,
+            "policy.forget_bias",
+            f"policy.core = {policy.core!r}, which has no forget gate",
+        ),
         *(
             (policy.load is not None, f"policy.{name}", f"policy.load = {policy.load!r}")
             for name in ("forget_bias", *(f"rotation.{start}" for start in STARTS))

@@ -21,7 +21,7 @@ def gym(variant: str) -> Config:
             features=128,
             core=arm["core"],
             hidden_size=128,
-            forget_bias=0.0 if arm["core"] == "none" else 1.0,
+            forget_bias=1.0,
         ),
         ray=RayConfig(rollouts_in_flight=1),
         credit=arm["credit"],

@@ -25,7 +25,7 @@ def memory(variant: str) -> Config:
             core=arm["core"],
             hidden_size=32,
             # Units of several speeds, since the presets serve tasks of any delay (experiment unknown_delay).
-            forget_bias=0.0 if arm["core"] == "none" else "spread",
+            forget_bias="spread",
         ),
         runtime="inline",
         device="cpu",  # matrices this small are slower on a GPU

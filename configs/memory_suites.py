@@ -32,7 +32,7 @@ def _camel(name: str) -> str:
 
 def _policy(arm: dict[str, Any], **options: Any) -> PolicyConfig:
     """Forget gates open a little at the start, where there are some."""
-    return PolicyConfig(core=arm["core"], forget_bias=0.0 if arm["core"] == "none" else 2.0, **options)
+    return PolicyConfig(core=arm["core"], forget_bias=2.0, **options)
 
 
 def popgym(task: str, variant: str) -> Config:

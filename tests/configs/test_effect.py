@@ -48,8 +48,8 @@ and observations rule out, the policy refuses (tests/actors/policy)."""
 
 INLINE, ADAM, TBPTT = "--runtime inline", "--optimizer adam", "--credit tbptt"
 NO_ENCODER = "--policy.encoder none"
-RTU = "--policy.core rtu --policy.forget-bias 0"
-NO_CORE = "--policy.core none --credit tbptt --policy.forget-bias 0"
+RTU = "--policy.core rtu"
+NO_CORE = "--policy.core none --credit tbptt"
 SETTINGS: dict[str, tuple[str, str]] = {
     "alpha": ("--alpha 0.9", ADAM),
     "momentum": ("--momentum 0.9", ADAM),
@@ -76,7 +76,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "compute.compile_encoder": ("--compute.compile-encoder", NO_ENCODER),
     "policy.features": ("--policy.features 8", NO_ENCODER),
     "policy.hidden_size": ("--policy.hidden-size 8", f"{NO_CORE}"),
-    "policy.forget_bias": ("--policy.forget-bias 2", "--policy.load x"),
+    "policy.forget_bias": ("--policy.forget-bias 2", RTU),
     "policy.num_layers": ("--policy.num-layers 2", NO_CORE),
     **{
         f"policy.rotation.{name}": (
@@ -119,7 +119,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
 """What sets each of the others, and under which other settings it has no effect."""
 ALIVE = {
     **{f"policy.rotation.{field.name}": RTU for field in dataclasses.fields(RotationConfig)},
-    "policy.rotation.projection": "--policy.core linear_rtu --policy.forget-bias 0",
+    "policy.rotation.projection": "--policy.core linear_rtu",
     **{
         f"ppo.{field.name}": "--objective ppo --ppo.chunk-length 16"
         for field in dataclasses.fields(PpoConfig)
@@ -199,7 +199,11 @@ def test_a_setting_without_effect_is_refused_and_else_taken(
             "policy.rotation.r_min = 0.9: has no effect with policy.load = 'x'",
         ),
         ("--runtime inline --prefetch off", "prefetch = 'off': has no effect with runtime = 'inline'"),
-        ("--policy.core none --credit tbptt", "policy.forget_bias = 1.0: cannot take effect"),
+        (f"{NO_CORE} --policy.forget-bias 2", "has no effect with policy.core = 'none', which has no forget"),
+        (
+            "--policy.load x --policy.forget-bias 2",
+            "policy.forget_bias = 2.0: has no effect with policy.load",
+        ),
         ("--policy.load x --policy.load-encoder y", "give one of the two"),
     ],
 )

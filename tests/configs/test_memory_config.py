@@ -51,8 +51,7 @@ def test_memory_presets_differ_in_core_and_credit_alone(arm: str) -> None:
     assert config.env == rtrl.env == EnvConfig(id="memory/tmaze")
     assert config.unroll_length <= config.env.memory.quiet + 1  # no unroll links cue and choice
     assert config.grad_norm_clipping == config.steps_per_update  # of the summed loss: 1 of its mean
-    bias = 0.0 if config.policy.core == "none" else rtrl.policy.forget_bias
-    policy = dataclasses.replace(rtrl.policy, core=config.policy.core, forget_bias=bias)
+    policy = dataclasses.replace(rtrl.policy, core=config.policy.core)
     assert config == dataclasses.replace(
         rtrl, preset=f"memory_{arm}", policy=policy, credit=VARIANTS[arm]["credit"]
     )

@@ -133,13 +133,6 @@ def test_a_seed_is_what_pytorch_takes() -> None:
         dataclasses.replace(preset("memory_rtrl"), seed=2**62 + 1)
 
 
-def test_a_forget_bias_without_a_forget_gate_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"policy.forget_bias = 'spread': cannot take effect"):
-        PolicyConfig(core="rtu", forget_bias="spread")
-    with pytest.raises(ConfigError, match=r"policy.forget_bias = 1.0: cannot take effect"):
-        PolicyConfig(core="none", forget_bias=1.0)
-
-
 def _edited(**changes: Any) -> str:
     return json.dumps(json.loads(preset("cartpole_rtrl").to_json()) | changes)
 

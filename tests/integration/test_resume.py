@@ -88,12 +88,12 @@ CHANGES: dict[str, list[Any]] = {
 WITH: dict[str, dict[str, Any]] = {
     "env.num_envs": {"num_streams": 6, "batch_size": 4},
     "rtrl.history_rollouts": {"rtrl.fresh_traces": True},
-    "policy.core": {"credit": "tbptt", "policy.forget_bias": 0.0},
+    "policy.core": {"credit": "tbptt"},
     **{
-        f"policy.rotation.{name}": {"policy.core": "rtu", "policy.forget_bias": 0.0}
+        f"policy.rotation.{name}": {"policy.core": "rtu"}
         for name in ("activation", "r_min", "r_max", "max_phase", "radius", "angle")
     },
-    "policy.rotation.projection": {"policy.core": "linear_rtu", "policy.forget_bias": 0.0},
+    "policy.rotation.projection": {"policy.core": "linear_rtu"},
     **{
         f"ppo.{field.name}": {"objective": "ppo", "ppo.chunk_length": 1}
         for field in dataclasses.fields(PpoConfig)
@@ -173,8 +173,6 @@ def _exact(config: Config, folder: Path, first: int, last: int) -> None:
 def test_resumed_equals_uninterrupted_to_the_bit_with(name: str, value: Any, tmp_path: Path) -> None:
     config = tiny()
     changes = WITH.get(name, {}) | {name: value}
-    if value in ("lstm", "gru", "felstm"):
-        del changes["policy.forget_bias"]
     if value == "snap1":
         changes["policy.core"] = "felstm"
     config = _with(config, **changes)

@@ -50,7 +50,7 @@ def smaller(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-ROTATING = ("--policy.hidden-size", "4", "--policy.core", "rtu", "--policy.forget-bias", "0")
+ROTATING = ("--policy.hidden-size", "4", "--policy.core", "rtu")
 
 
 @pytest.fixture(scope="module")

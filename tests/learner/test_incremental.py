@@ -22,7 +22,7 @@ ARMS = [
 @pytest.mark.parametrize(("core", "credit"), ARMS)
 def test_an_update_a_step_moves_every_weight_of_the_core(core: str, credit: str, tmp_path: Path) -> None:
     base = tiny()
-    policy = dataclasses.replace(base.policy, core=core, forget_bias=0.0, hidden_size=6)
+    policy = dataclasses.replace(base.policy, core=core, hidden_size=6)
     run = Run(tiny(unroll_length=1, policy=policy, credit=credit), tmp_path)
     before = {name: value.clone() for name, value in run.learner.policy.core.state_dict().items()}
     run.run(until=4)

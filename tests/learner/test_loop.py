@@ -251,7 +251,7 @@ def test_out_of_memory_names_the_sizes_and_what_to_lower(tmp_path: Path) -> None
 def test_out_of_memory_counts_the_traces_of_ppos_sub_chunks(core: str, numbers: int, tmp_path: Path) -> None:
     """A trace holds K d D' + V d numbers of 4 bytes a unit; D = 65 is padded to 80."""
     base = tiny(unroll_length=6, objective="ppo")
-    policy = dataclasses.replace(base.policy, core=core, forget_bias=0.0, hidden_size=1000)
+    policy = dataclasses.replace(base.policy, core=core, hidden_size=1000)
     config = dataclasses.replace(base, policy=policy, ppo=PpoConfig(chunk_length=2))
     learner = Run(config, tmp_path).learner
     with pytest.raises(OutOfMemory) as caught, naming_sizes(config, learner.policy, learner.device):
