@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from experiments.catalogue import Arm, Experiment
-
-PRESET = "atari_breakout_rtrl_cpu"
+from experiments.catalogue import Experiment
+from experiments.pixels import ARMS, DESCRIPTION, arms
 
 EXPERIMENT = Experiment(
     name="breakout_core",
-    description=(
-        "The first 500,000 steps of the preset that `make train` runs, by exact RTRL: as it is (forget biases"
-        " at 0, the encoder below the core), with forget biases spread over time constants as in the memory "
-        "presets, and with a way past the encoder (`policy.bypass`). It is asked whether either may become "
-        "the start of the pixel presets: whether Breakout learns no slower. It is early learning by a small "
-        "network, not the game's end."
-    ),
+    description=f"The first 500,000 steps of the preset that `make train` runs, by exact RTRL: {DESCRIPTION}",
     common="--time-limit-s None",
-    arms={
-        "rtrl": Arm(preset=PRESET),
-        "rtrl_spread": Arm(preset=PRESET, overrides="--policy.forget-bias spread"),
-        "rtrl_bypass": Arm(preset=PRESET, overrides="--policy.bypass"),
-    },
+    arms=arms("atari_breakout_rtrl_cpu", *ARMS),
     total_steps=500_000,
     seeds=(0, 1, 2),
     metric="return",

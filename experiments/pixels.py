@@ -1,0 +1,21 @@
+"""What the experiments on the pixel presets' start share."""
+
+from __future__ import annotations
+
+from experiments.catalogue import Arm
+
+DESCRIPTION = (
+    "with forget biases at 0, as in the eLSTM's paper, with forget biases spread over time constants, as the "
+    "memory presets begin, and with a way past the encoder (`policy.bypass`). It is asked whether either may "
+    "be the start of the pixel presets: whether they learn no slower with it. It is early learning by a "
+    "small network, not the game's end."
+)
+ARMS = {
+    "rtrl": "--policy.forget-bias 0",
+    "rtrl_spread": "--policy.forget-bias spread",
+    "rtrl_bypass": "--policy.forget-bias 0 --policy.bypass",
+}
+
+
+def arms(preset: str, *names: str) -> dict[str, Arm]:
+    return {name: Arm(preset=preset, overrides=ARMS[name]) for name in names}
