@@ -29,4 +29,9 @@ MUTANTS = [
         ),
         ("envs in the actor's thread act on a GPU", "and config.env.id.startswith(BESIDE)", "and True"),
     ),
+    *in_file(
+        "configs/effect.py",
+        "configs/test_effect.py",
+        ("a forget bias without its gate is taken", "policy.core not in FORGET_GATE,", "False,"),
+    ),
 ]

@@ -58,6 +58,7 @@ MUTANTS: list[Mutant] = [
         ("starving hides that a stop was asked", 'if why and self.state == "training":', "if why:"),
         ("a run that was killed seems to train", "age > STALE_S", "age > 1e9"),
         ("a full disk ends the run", "except (OSError, checkpoint.", "except (checkpoint."),
+        ("a reader that has gone is a failure", "except BrokenPipeError:", "except KeyError:"),
     ),
     *in_file(
         "learner/records/metrics_file.py",
