@@ -75,7 +75,9 @@ def test_the_table_of_presets_is_theirs() -> None:
     for _, name, told in rows:
         config = preset(name)
         streams = (config.unroll_length, config.batch_size, config.num_streams)
-        cells: list[Any] = [config.policy.encoder, config.policy.hidden_size, *streams, config.objective]
+        bias = config.policy.forget_bias
+        cells: list[Any] = [config.policy.encoder, config.policy.hidden_size]
+        cells += [bias if isinstance(bias, str) else f"{bias:g}", *streams, config.objective]
         cells += [
             f"{config.optimizer}, {config.learning_rate:.3g}",
             f"{config.total_steps:,}",
