@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from configs.effect import without_effect
 from configs.schema import Config, ConfigError
 from configs.serial import leaves
 
@@ -81,6 +82,11 @@ def _within(name: str, branches: Iterable[str]) -> bool:
 
 
 def changes(saved: Config, asked: Config) -> dict[str, tuple[Any, Any]]:
-    """Settings that differ, by dotted name: their values in `saved` and in `asked`."""
-    there = dict(leaves(saved))
-    return {name: (there[name], value) for name, value in leaves(asked) if there[name] != value}
+    """Settings that differ, and change something in one of the two, by dotted name: their values in `saved`
+    and in `asked`."""
+    there, idle = dict(leaves(saved)), without_effect(saved).keys() & without_effect(asked).keys()
+    return {
+        name: (there[name], value)
+        for name, value in leaves(asked)
+        if there[name] != value and name not in idle
+    }

@@ -42,7 +42,8 @@ class PolicyConfig:
     forget_bias: ForgetBias = 0.0
     """Added at the start to the bias of the gate that keeps: the forget gate, of `gru` the update gate (the
     paper: 0). `spread`: from 0 to 8, evenly over the units, which then forget within 2 to 3,000 steps: for
-    delays that are not known. Where the delay is, L steps, about ln L - 1 for all of them learns sooner."""
+    delays that are not known. Where the delay is, L steps, about ln L - 1 for all of them learns sooner. A
+    core without such a gate leaves it aside."""
     rotation: RotationConfig = field(default_factory=RotationConfig)
     num_layers: int = 1
     """Layers of the core. One is exact under RTRL; a stack carries an exact trace for each layer alone, and

@@ -6,9 +6,9 @@ from experiments.catalogue import Arm
 
 DESCRIPTION = (
     "with forget biases at 0, as in the eLSTM's paper, with forget biases spread over time constants, as the "
-    "memory presets begin, and with a way past the encoder (`policy.bypass`). It is asked whether either may "
-    "be the start of the pixel presets: whether they learn no slower with it. It is early learning by a "
-    "small network, not the game's end."
+    "memory presets begin, and, in Breakout, with a way past the encoder (`policy.bypass`). It is asked "
+    "whether these may be the start of the pixel presets: whether they learn no slower. It is early learning "
+    "by a small network, not the game's end."
 )
 ARMS = {
     "rtrl": "--policy.forget-bias 0",

@@ -74,7 +74,7 @@ def _text(file: Path) -> str:
 
 
 COMMANDS = ("integration", "cluster")
-"""Folders whose tests start Ray in processes of their own."""
+"""Folders whose files start a Ray each, most of them in processes of their own."""
 
 
 def starts_ray(nodeid: str, root: Path) -> bool:

@@ -55,7 +55,7 @@ def impatience(root: Path) -> list[str]:
             limits += [_number(argument) for argument in call.args[-1:] if name in ("wait", "timeout")]
             limit = min((limit for limit in limits if limit is not None), default=None)
             where = f"{file}:{call.lineno}:"
-            if name == "timeout" and limit is not None and limit < 900:
+            if name == "timeout" and limit is not None and limit < 1800:
                 faults.append(
                     f"{where} a test's time limit is for what hangs, and {limit:g} s may be slowness"
                 )

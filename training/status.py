@@ -129,14 +129,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--watch", action="store_true", help="again and again, until the run is over")
     parser.add_argument("--json", action="store_true", help="the file itself, in one line")
     options = parser.parse_args(arguments)
-    while True:
-        status = read_status(options.run_dir)
-        try:
+    try:
+        while True:
+            status = read_status(options.run_dir)
             print(json.dumps(status) if options.json else described(status, time.time()), flush=True)
-        except BrokenPipeError:  # `| head`: who read it has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what the interpreter flushes
-            return 0
-        if not options.watch or status["state"] in OVER:
-            return 0
-        time.sleep(EVERY_S)
-        print(flush=True)
+            if not options.watch or status["state"] in OVER:
+                return 0
+            time.sleep(EVERY_S)
+            print(flush=True)
+    except BrokenPipeError:  # `| head`: who read it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what the interpreter flushes
+        return 0

@@ -11,6 +11,7 @@ import pytest
 
 from command_line import with_fields
 from configs.core import RotationConfig
+from configs.identity import changes, check_weights
 from configs.ppo import PpoConfig
 from configs.presets import preset
 from configs.schema import Config, ConfigError, EnvConfig
@@ -216,6 +217,17 @@ def test_what_a_preset_holds_is_nobodys_mistake() -> None:
     assert BASE.ray != Config(env=BASE.env, num_streams=32).ray
     for words in (INLINE, NO_ENCODER, ADAM):
         with_fields(BASE, words.split(), "train")
+
+
+def test_what_changes_nothing_makes_no_other_run() -> None:
+    gated, other = BASE, with_fields(BASE, ["--policy.forget-bias", "2"], "train")
+    assert changes(gated, other) == {"policy.forget_bias": (1.0, 2.0)}
+    with pytest.raises(ConfigError, match=r"policy.forget_bias = 2.0: was 1.0 when"):
+        check_weights(gated, other)
+    kept, none = (with_fields(base, RTU.split(), "train") for base in (other, BASE))
+    assert (kept.policy.forget_bias, none.policy.forget_bias) == (2.0, 1.0) and changes(kept, none) == {}
+    check_weights(kept, none)
+    assert "policy.forget_bias" in changes(kept, gated), "it has an effect in one of them"
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan], ids=str)

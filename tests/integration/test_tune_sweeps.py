@@ -24,7 +24,7 @@ from tests.learner.loop_runs import different
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("nothing_left")]
 
-LONG_S = 3 * PATIENCE_S
+LONG_S = 2 * PATIENCE_S
 """For a whole sweep: it starts Ray, Tune and several runs."""
 SHORT = {"env.memory.length_min": 4, "env.memory.length_max": 4, "env.memory.quiet": 2}
 CORES = len(os.sched_getaffinity(0))

@@ -34,4 +34,14 @@ MUTANTS = [
         "configs/test_effect.py",
         ("a forget bias without its gate is taken", "policy.core not in FORGET_GATE,", "False,"),
     ),
+    *in_file(
+        "configs/identity.py",
+        "configs/test_effect.py",
+        ("what changes nothing makes another run", "and name not in idle", "and name"),
+        (
+            "what changes one of two makes no other run",
+            "without_effect(saved).keys() &",
+            "without_effect(saved).keys() |",
+        ),
+    ),
 ]

@@ -93,13 +93,15 @@ def test_the_verb_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
+    """It goes between two looks, as `head -1` does."""
     Status(tmp_path, 100).set(state="training")
-    read, write = os.pipe()
-    os.close(read)
     words = [sys.executable, "launch.py", "status", str(tmp_path), "--watch"]
-    with os.fdopen(write, "wb") as pipe:
-        done = subprocess.run(words, cwd=ROOT, stdout=pipe, stderr=subprocess.PIPE, timeout=PATIENCE_S)
-    assert (done.returncode, done.stderr) == (0, b"")
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().startswith(b"training")
+        process.stdout.close()
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stderr.read() == b""
 
 
 def test_a_run_that_was_killed_is_known_by_its_age(tmp_path: Path) -> None:
