@@ -14,11 +14,11 @@ ARMS = {
 EXPERIMENT = Experiment(
     name="breakout_core",
     description=(
-        "The first 500,000 steps of the preset that `make train` runs, by exact RTRL: with forget biases at 0, "
-        "as in the eLSTM's paper, with forget biases spread over time constants, as the memory presets begin, "
-        "with a way past the encoder (`policy.bypass`), and with both. It is asked whether these may be the "
-        "start of the pixel presets: whether Breakout is learned no slower. It is early learning by a small "
-        "network, not the game's end."
+        "The first 500,000 steps of the preset that `make train` runs, by exact RTRL: with forget biases at "
+        "0, as in the eLSTM's paper, with forget biases spread over time constants, as the memory presets "
+        "begin, with a way past the encoder (`policy.bypass`), and with both. It is asked whether these may "
+        "be the start of the pixel presets: whether Breakout is learned no slower. It is early learning by a "
+        "small network, not the game's end."
     ),
     common="--time-limit-s None",
     arms={
