@@ -6,7 +6,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -70,12 +69,6 @@ def test_vizdoom_needs_a_folder_where_programs_may_run(monkeypatch: pytest.Monke
     env.close()
 
 
-@pytest.fixture
-def mirror() -> Iterator[None]:
-    with mirror_can_be_imported():
-        yield
-
-
 @pytest.mark.parametrize(
     ("env_id", "package"),
     [
@@ -88,7 +81,7 @@ def mirror() -> Iterator[None]:
         ("CartPole-v1", "gymnasium"),
     ],
 )
-@pytest.mark.usefixtures("mirror")
+@mirror_can_be_imported()
 def test_these_suites_start_no_process(env_id: str, package: str) -> None:
     config = EnvConfig(id=env_id, num_envs=2)
     if env_id.startswith("procgen/"):
