@@ -27,13 +27,12 @@ def atari(game: str, variant: str) -> Config:
 
 
 def atari_cpu(game: str, variant: str) -> Config:
-    """About five minutes on two cores: a small CNN, 32 streams, and forget biases that begin spread."""
+    """About five minutes on two cores: a small CNN, and 32 streams."""
     arm = VARIANTS[variant]
     return Config(
         preset=f"atari_{game}_{variant}_cpu",
         env=EnvConfig(id=game_id(game), life_loss_ends_episode=True),
-        # Units of several speeds: from there Breakout is learned faster (experiment breakout_core).
-        policy=PolicyConfig(encoder="shallow", core=arm["core"], hidden_size=128, forget_bias="spread"),
+        policy=PolicyConfig(encoder="shallow", core=arm["core"], hidden_size=128),
         ray=RayConfig(rollouts_in_flight=1),
         credit=arm["credit"],
         num_streams=32,
