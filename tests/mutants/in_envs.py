@@ -106,6 +106,18 @@ MUTANTS = [
         ("a wrong choice costs nothing", "self._bit, 1.0, -1.0)", "self._bit, 1.0, 0.0)"),
     ),
     *in_file(
+        "envs/suites/minigrid_view.py",
+        "envs/suites/test_minigrid.py",
+        ("light goes to one side only", "for i in reversed(range(1, size)):", "for i in reversed(range(0)):"),
+        ("the view is a mirror's", "_FORWARD[(direction + 1) % 4]", "_FORWARD[(direction - 1) % 4]"),
+        ("what is carried is not seen", "bytes(env.carrying.encode()) if env.carrying else _EMPTY", "_EMPTY"),
+        (
+            "a view of an environment's own is replaced",
+            "(MiniGridEnv.gen_obs, MiniGridEnv.gen_obs_grid):",
+            "(kind.gen_obs, kind.gen_obs_grid):",
+        ),
+    ),
+    *in_file(
         "envs/suites/cartpole.py",
         "envs/suites/test_cartpole.py",
         ("the pole has no moment of inertia", "4.0 / 3.0 - POLE_MASS", "1.0 - POLE_MASS"),
