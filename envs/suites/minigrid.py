@@ -82,7 +82,9 @@ def make(config: EnvConfig, first_stream: int) -> GymVecEnv:
     env = GymVecEnv(config.id, config.num_envs, partial(_make_one, config.id))
     shape = env.spec.observation_shape
     name = "vector" if isinstance(shape, dict) else ""
-    env.spec = replace(env.spec, coded=((name, 0, (shape[name] if name else shape)[0]),))
+    end = (shape[name] if name else shape)[0]
+    # Of the cells' planes most never change, and what matters is rare: normalisation reads them as measured.
+    env.spec = replace(env.spec, coded=((name, end - DIRECTIONS, end),))
     return env
 
 

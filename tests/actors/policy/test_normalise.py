@@ -145,7 +145,11 @@ def test_gymnasium_spaces_say_what_is_coded() -> None:
     assert vector.coded == (("", 2, 4), ("", 4, 7), ("", 7, 11))
     beside = ObservationReader("x", spaces.Dict(eye=spaces.Box(0, 255, (8, 8, 3), np.uint8), choice=choice))
     assert beside.coded == (("vector", 0, 3),)
-    assert env_spec(EnvConfig(id="minigrid/Empty-5x5", num_envs=1)).coded == (("", 0, 7 * 7 * 20 + 4),)
+    planes = 7 * 7 * 20  # MiniGrid's cells count as measured, its compass does not
+    assert env_spec(EnvConfig(id="minigrid/Empty-5x5", num_envs=1)).coded == (("", planes, planes + 4),)
+    assert env_spec(EnvConfig(id="minigrid/Fetch-5x5-N2", num_envs=1)).coded == (
+        ("vector", planes, planes + 4),
+    )
 
 
 def test_no_optimiser_sees_the_statistics_and_they_travel_with_the_weights() -> None:
