@@ -49,22 +49,15 @@ MAY_BE_TUNED = frozenset(
 others is another run, on purpose (`train --resume`, a population that tunes itself), and loses no stream."""
 
 
-OF_THE_WEIGHTS = (
-    "policy.core",
-    "policy.forget_bias",
-    "policy.rotation",
-    "policy.gaussian",
-    "policy.load",
-    "policy.load_encoder",
-)
-"""What the weights of a run mean, or where they began: other values would read them as something else, or
-change nothing. What changes their shapes is told where they are loaded."""
+OF_LEARNING = ("policy.freeze_core", "policy.freeze_encoder")
+"""Of the policy, what a run that goes on may change: all else says what its weights are, or where they
+began."""
 
 
 def check_weights(saved: Config, asked: Config) -> None:
     """Raises ConfigError where a run that goes on is to read its weights otherwise."""
     for name, (old, new) in changes(saved, asked).items():
-        if _within(name, OF_THE_WEIGHTS):
+        if _within(name, ("policy",)) and not _within(name, OF_LEARNING):
             raise ConfigError(
                 f"{name} = {new!r}: was {old!r} when the run's weights began, and says what they are; leave "
                 "it out, or begin a new run"

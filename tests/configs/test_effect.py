@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from typing import Any, get_args, get_type_hints
 
 import pytest
@@ -228,6 +229,16 @@ def test_what_changes_nothing_makes_no_other_run() -> None:
     assert (kept.policy.forget_bias, none.policy.forget_bias) == (2.0, 1.0) and changes(kept, none) == {}
     check_weights(kept, none)
     assert "policy.forget_bias" in changes(kept, gated), "it has an effect in one of them"
+
+
+def test_a_run_that_goes_on_keeps_its_policy_but_for_what_of_it_learns() -> None:
+    check_weights(BASE, with_fields(BASE, ["--policy.freeze-encoder"], "train"))
+    for words in ("--policy.bypass", "--policy.hidden-size 8", "--policy.no-previous-reward"):
+        name = words.split()[0][2:].replace("no-", "").replace("-", "_")
+        with pytest.raises(
+            ConfigError, match=rf"{re.escape(name)} = .*: was .* when the run's weights began"
+        ):
+            check_weights(BASE, with_fields(BASE, words.split(), "train"))
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan], ids=str)

@@ -96,7 +96,7 @@ def test_a_run_directory_is_not_used_twice(tmp_path: Path, capfd: pytest.Capture
     finally:
         holder.release()
     assert run("train", "--resume", str(run_dir), "--policy.hidden-size", "32") == 2
-    assert "another network" in capfd.readouterr().err
+    assert "policy.hidden_size = 32: was 64" in capfd.readouterr().err
     assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
 
 

@@ -43,5 +43,10 @@ MUTANTS = [
             "without_effect(saved).keys() &",
             "without_effect(saved).keys() |",
         ),
+        (
+            "only the core of a policy is kept",
+            '_within(name, ("policy",))',
+            '_within(name, ("policy.core",))',
+        ),
     ),
 ]
