@@ -18,7 +18,7 @@ from pathlib import Path
 import tyro
 
 from configs.effect import given_settings, refuse_without_effect
-from configs.identity import changes, check_weights, may_change
+from configs.identity import changes, check_weights, may_change, of_the_weights
 from configs.layout import with_asked_layout, with_order
 from configs.orders import read_order
 from configs.paths import absolute
@@ -143,9 +143,13 @@ def _same_run(saved: Config, asked: Config) -> Config:
     other = {name: values for name, values in found.items() if not may_change(name)}
     if other:
         differ = "; ".join(f"{name} = {old!r} there, {new!r} asked for" for name, (old, new) in other.items())
+        go_on = f"train --resume {asked.run_dir}"
+        kept = any(of_the_weights(name) for name in other)
+        how = (
+            f"go on as it is with `{go_on}`" if kept else f"change it on purpose with `{go_on} --field value`"
+        )
         raise RunDirError(
-            f"{asked.run_dir} holds another run ({differ}): give this one a --run-dir of its own, or change "
-            f"that one on purpose with `train --resume {asked.run_dir} --field value`"
+            f"{asked.run_dir} holds another run ({differ}): give this one a --run-dir of its own, or {how}"
         )
     for name, (old, new) in found.items():
         if name != "run_dir":

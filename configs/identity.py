@@ -54,10 +54,16 @@ OF_LEARNING = ("policy.freeze_core", "policy.freeze_encoder")
 began."""
 
 
+def of_the_weights(name: str) -> bool:
+    """Whether a run that goes on has to keep this setting."""
+    return _within(name, ("policy",)) and not _within(name, OF_LEARNING)
+
+
 def check_weights(saved: Config, asked: Config) -> None:
     """Raises ConfigError where a run that goes on is to read its weights otherwise."""
     for name, (old, new) in changes(saved, asked).items():
-        if _within(name, ("policy",)) and not _within(name, OF_LEARNING):
+        chosen = name == "policy.encoder" and "auto" in (old, new)  # by what is shown: maybe the same one
+        if of_the_weights(name) and not chosen:
             raise ConfigError(
                 f"{name} = {new!r}: was {old!r} when the run's weights began, and says what they are; leave "
                 "it out, or begin a new run"

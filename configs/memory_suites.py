@@ -64,7 +64,8 @@ def popgym(task: str, variant: str) -> Config:
 def minigrid(task: str, variant: str) -> Config:
     """Five minutes on one core. Observations are normalised: of the view's one-hot planes most never change,
     and the object that is to be remembered shows in a few that are rarely set. As they are, it is a small
-    part of a large sum, and MemoryS7 stays at a guess (0.5) for five times as long (docs/log.md)."""
+    part of a large sum, and MemoryS7 stays at a guess (0.5) for two to five times as long
+    (docs/log.md)."""
     arm = VARIANTS[variant]
     return Config(
         preset=f"minigrid_{task}_{variant}",

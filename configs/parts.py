@@ -51,7 +51,7 @@ class PolicyConfig:
     normalise_observations: bool = False
     """Every measured number of the observations less its mean, over its standard deviation, clipped to
     [-10, 10]: running statistics of what was learned from, a part of the policy. Pictures, words, one-hots
-    and bits stay as they are."""
+    and bits stay as they are, but for MiniGrid's planes."""
     freeze_core: bool = False
     """A control: the recurrent weights stay as they began; encoder, output gate and heads learn."""
     freeze_encoder: bool = False

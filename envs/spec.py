@@ -49,7 +49,8 @@ class EnvSpec:
     by number; 0: none)."""
     coded: tuple[tuple[str, int, int], ...] = ()
     """Numbers of float32 observations that are codes (one-hots, bits) and no measurements: part (`""` where
-    there are no parts), first and end among the part's numbers. Normalisation leaves them alone."""
+    there are no parts), first and end among the part's numbers. Normalisation leaves them alone. (One-hots
+    that make up a picture, as MiniGrid's planes, are none: what matters there is rare.)"""
     num_actions: int
     """Discrete actions to choose from; or dimensions of a continuous one; or choices made at once."""
     continuous_actions: bool = False

@@ -18,7 +18,7 @@ import math
 import re
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import gymnasium
 import minigrid  # noqa: F401  (registers the environments)
@@ -35,6 +35,7 @@ from envs.suites.minigrid_view import use_fast_view
 PLANES = (len(OBJECT_TO_IDX), len(COLOR_TO_IDX), len(STATE_TO_IDX))
 """Kinds of objects, colours and states: of so many numbers is a cell's each one-hot."""
 DIRECTIONS = 4
+AnyVecEnv = TypeVar("AnyVecEnv", bound=GymVecEnv)
 _MISSION_CHARACTERS = 200
 
 _GYM_IDS: dict[str, str] = {}
@@ -79,14 +80,18 @@ def _make_one(env_id: str, **options: Any) -> gymnasium.Env[Any, Any]:
 
 
 def make(config: EnvConfig, first_stream: int) -> GymVecEnv:
-    env = GymVecEnv(config.id, config.num_envs, partial(_make_one, config.id))
+    return _described(GymVecEnv(config.id, config.num_envs, partial(_make_one, config.id)))
+
+
+def make_drawn(config: EnvConfig) -> DrawnGymVecEnv | None:
+    env = make_drawing(config.id, partial(_make_one, config.id))
+    return None if env is None else _described(env)
+
+
+def _described(env: AnyVecEnv) -> AnyVecEnv:
     shape = env.spec.observation_shape
     name = "vector" if isinstance(shape, dict) else ""
     end = (shape[name] if name else shape)[0]
     # Of the cells' planes most never change, and what matters is rare: normalisation reads them as measured.
     env.spec = replace(env.spec, coded=((name, end - DIRECTIONS, end),))
     return env
-
-
-def make_drawn(config: EnvConfig) -> DrawnGymVecEnv | None:
-    return make_drawing(config.id, partial(_make_one, config.id))

@@ -18,6 +18,7 @@ from minigrid.core.world_object import Wall
 from minigrid.minigrid_env import MiniGridEnv
 
 _EMPTY = bytes((OBJECT_TO_IDX["empty"], 0, 0))
+_COMPUTED_BY = ("gen_obs", "gen_obs_grid", "get_view_exts")
 _BEYOND = Wall()
 """What is shown of cells beyond the grid."""
 _FORWARD = ((1, 0), (0, 1), (-1, 0), (0, -1))
@@ -61,8 +62,7 @@ class View:
 
 def use_fast_view(env: MiniGridEnv) -> None:
     """Replaces `env.gen_obs`, unless its class computes a view of its own."""
-    kind = type(env)
-    if (kind.gen_obs, kind.gen_obs_grid) == (MiniGridEnv.gen_obs, MiniGridEnv.gen_obs_grid):
+    if all(getattr(type(env), name) is getattr(MiniGridEnv, name) for name in _COMPUTED_BY):
         env.gen_obs = View(env)
 
 

@@ -233,6 +233,8 @@ def test_what_changes_nothing_makes_no_other_run() -> None:
 
 def test_a_run_that_goes_on_keeps_its_policy_but_for_what_of_it_learns() -> None:
     check_weights(BASE, with_fields(BASE, ["--policy.freeze-encoder"], "train"))
+    # What `auto` stands for is known where the env is.
+    check_weights(with_fields(BASE, ["--policy.encoder", "auto"], "train"), BASE)
     for words in ("--policy.bypass", "--policy.hidden-size 8", "--policy.no-previous-reward"):
         name = words.split()[0][2:].replace("no-", "").replace("-", "_")
         with pytest.raises(

@@ -146,6 +146,7 @@ def test_the_same_command_begins_a_run_and_goes_on_with_it(
         ("memory_tbptt", [], "preset = 'memory_rtrl' there, 'memory_tbptt' asked for"),
         ("memory_rtrl", ["--learning-rate", "0.1"], "learning_rate = 0.003 there, 0.1 asked for"),
         ("memory_rtrl", ["--env.memory.delay", "3"], "env.memory.delay = 20 there, 3 asked for"),
+        ("memory_rtrl", ["--policy.hidden-size", "8"], "policy.hidden_size = 32 there, 8 asked for"),
     ],
 )
 def test_another_run_is_not_gone_on_with(
@@ -156,6 +157,7 @@ def test_another_run_is_not_gone_on_with(
     assert train(tmp_path / "run", "--auto-resume", *more, preset=preset) == 2
     printed = capfd.readouterr().err
     assert "holds another run" in printed and said in printed and "--resume" in printed
+    assert ("change it on purpose" in printed) == ("policy." not in said), "a policy is kept as it is"
     assert content(tmp_path) == before
 
 

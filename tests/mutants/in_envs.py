@@ -113,8 +113,8 @@ MUTANTS = [
         ("what is carried is not seen", "bytes(env.carrying.encode()) if env.carrying else _EMPTY", "_EMPTY"),
         (
             "a view of an environment's own is replaced",
-            "(MiniGridEnv.gen_obs, MiniGridEnv.gen_obs_grid):",
-            "(kind.gen_obs, kind.gen_obs_grid):",
+            "is getattr(MiniGridEnv, name)",
+            "is not None",
         ),
     ),
     *in_file(

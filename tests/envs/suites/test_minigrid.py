@@ -7,9 +7,13 @@ from typing import Any, cast
 import gymnasium
 import numpy as np
 import pytest
-from minigrid.minigrid_env import MiniGridEnv
 
 from configs.schema import EnvConfig
+
+pytest.importorskip("minigrid")
+
+from minigrid.minigrid_env import MiniGridEnv
+
 from envs.suites import minigrid
 from envs.suites.minigrid_view import View, use_fast_view
 
@@ -65,6 +69,9 @@ def test_the_suite_uses_it_and_leaves_an_environment_with_a_view_of_its_own_alon
     try:
         inner = cast(Any, played._envs[0].unwrapped)
         assert isinstance(inner.gen_obs, View)
+        drawn = minigrid.make_drawn(EnvConfig(id="minigrid/MemoryS7", num_envs=1))
+        assert drawn is not None and drawn.spec.coded == played.spec.coded
+        drawn.close()
     finally:
         played.close()
 
