@@ -1,7 +1,7 @@
 """Presets of the suites of memory tasks, each with the arms {rtrl,tbptt,lstm,feedforward}:
 
     popgym_<task>_...           POPGym; `repeat_first` is RepeatFirstEasy, `repeat_first_hard` the hard one
-    minigrid_<task>_...         MiniGrid; `memory_s7` is minigrid/MemoryS7
+    minigrid_<task>_...         MiniGrid; `memory_s7` is minigrid/MemoryS7, `door_key-8x8` DoorKey-8x8
     vizdoom_<scenario>_...      ViZDoom; `my_way_home` is vizdoom/MyWayHome
     mujoco_<body>_{p,v}_...     MuJoCo with velocities (p) or positions (v) hidden; `half_cheetah`, `walker2d`
     mujoco_reacher_g_...        Reacher whose goal is shown at the first step only
@@ -26,8 +26,9 @@ _NEEDS_ACTION = ("Battleship", "Concentration", "MineSweeper", "MultiarmedBandit
 
 
 def _camel(name: str) -> str:
-    """repeat_first to RepeatFirst; memory_s13_random to MemoryS13Random."""
-    return "".join(word[0].upper() + word[1:] for word in name.split("_") if word)
+    """repeat_first to RepeatFirst; memory_s13_random to MemoryS13Random; fetch-5x5-n2 to Fetch-5x5-N2."""
+    parts = ([word[0].upper() + word[1:] for word in part.split("_") if word] for part in name.split("-"))
+    return "-".join("".join(words) for words in parts)
 
 
 def _policy(arm: dict[str, Any], **options: Any) -> PolicyConfig:

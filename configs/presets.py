@@ -24,7 +24,7 @@ _GYM = re.compile(rf"gym_(?P<arm>{_ARM})")
 _MEMORY = re.compile(rf"memory_(?P<arm>{_ARM})")
 _MUJOCO = re.compile(rf"mujoco_(?P<body>[a-z][a-z0-9_]*?)_(?P<shown>[pvg])_(?P<arm>{_ARM})")
 _PROCGEN = re.compile(rf"procgen_(?P<game>[a-z]+)_(?P<arm>{_ARM})(?P<size>_cpu)?")
-_TASK = re.compile(rf"(?P<suite>{'|'.join(TASK_SUITES)})_(?P<task>[a-z][a-z0-9_]*?)_(?P<arm>{_ARM})")
+_TASK = re.compile(rf"(?P<suite>{'|'.join(TASK_SUITES)})_(?P<task>[a-z][a-z0-9_-]*?)_(?P<arm>{_ARM})")
 
 
 def preset_patterns() -> list[str]:

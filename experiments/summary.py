@@ -24,6 +24,8 @@ from learner.records.metrics_file import read_rows
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
+FEWEST = 5
+"""Games of a window that can show a task solved."""
 
 
 class Finished(Protocol):
@@ -80,8 +82,10 @@ class Curve:
         return sum(w.value * w.episodes for w in last) / sum(w.episodes for w in last)
 
     def steps_to_solved(self, experiment: Experiment) -> int | None:
-        """End of the first window that is good enough; None if there is none."""
-        return next((w.step for w in self.windows if experiment.is_solved(w.value)), None)
+        """End of the first window that is good enough; None if there is none. A handful of games is luck, and
+        those that end first are the short ones."""
+        good = (w for w in self.windows if w.episodes >= FEWEST and experiment.is_solved(w.value))
+        return next((w.step for w in good), None)
 
 
 def read_curves(runs: Sequence[Finished], experiment: Experiment) -> list[Curve]:
@@ -218,7 +222,7 @@ def markdown(experiment: Experiment, result: dict[str, Any]) -> str:
     lines.append(
         f"\n{metric} {read}; {experiment.levels}. Mean over seeds with a percentile-bootstrap interval; "
         f"solved: {least} {solved:g} there, with a Clopper-Pearson interval. Steps: the end of the first of "
-        f"a run's windows to reach {solved:g}, (lower) median of the seeds that did. "
+        f"a run's windows of {FEWEST} games or more to reach {solved:g}, (lower) median of seeds that did. "
         f"{machine['date']}, {machine['cpu']}, "
         f"{machine['cores']} cores, {result['jobs']} runs at a time with one thread each, load "
         f"{machine['load_average'][0]:g}, Python {machine['python']}, {versions}.\n"

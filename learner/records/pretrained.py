@@ -14,6 +14,8 @@ from learner.records.checkpoint import CheckpointError
 from learner.records.choose import load_from, run_of
 from learner.records.run_dir import RunDir
 
+_READS = ("normalise_observations", "bypass", "previous_action", "previous_reward")
+
 
 def take_weights(policy: Policy, config: PolicyConfig) -> None:
     """Copies into `policy` what `config.load` or `config.load_encoder` names: a run directory (its newest
@@ -30,13 +32,14 @@ def take_weights(policy: Policy, config: PolicyConfig) -> None:
 
 
 def _check_meaning(config: PolicyConfig) -> None:
-    """Weights of one shape may be another recurrence's: told where the run that they come from is there."""
+    """Weights of one shape may be another recurrence's, and shapes do not say what is read: told where the
+    run that they come from is there."""
     assert config.load is not None
     home = run_of(Path(config.load))
     if home is None:
         return
     theirs = RunDir.saved_config(home).policy
-    for name in ("core", *(f"rotation.{part}" for part in RECURRENCE)):
+    for name in ("core", *(f"rotation.{part}" for part in RECURRENCE), *_READS):
         here, there = (attrgetter(name)(policy) for policy in (config, theirs))
         if here != there:
             raise ConfigError(

@@ -78,6 +78,8 @@ def test_steps_to_solved_is_the_end_of_the_first_window_that_is_good_enough() ->
     run = curve("rtrl_10", 0, (100, 0.5, 9), (200, 0.95, 9), (300, 0.2, 9), (400, 1.0, 9))
     at = {solved: run.steps_to_solved(replace(SWEEP, solved=solved)) for solved in (0.95, 0.96, 1.01)}
     assert at == {0.95: 200, 0.96: 400, 1.01: None}
+    few = curve("rtrl_10", 0, (100, 1.0, 4), (200, 1.0, 5))
+    assert few.steps_to_solved(SWEEP) == 200, "four games are luck"
     lower = {solved: run.steps_to_solved(replace(ERRORS, solved=solved)) for solved in (0.5, 0.3, 0.1)}
     assert lower == {0.5: 100, 0.3: 300, 0.1: None}
 

@@ -228,8 +228,9 @@ OTHERWISE = {
     "rotation.angle": ["--policy.rotation.angle", "direct"],
     "rotation.radius": ["--policy.rotation.radius", "exp"],
     "rotation.activation": ["--policy.rotation.activation", "tanh"],
+    "previous_reward": ["--policy.no-previous-reward"],
 }
-"""Weights of the same shapes, that mean something else."""
+"""Weights that mean something else; but for the last of the same shapes."""
 
 
 @pytest.mark.parametrize("name", [*OTHERWISE, "rotation.r_min"])
