@@ -7,12 +7,14 @@ from experiments.far import arms
 
 STEPS = {"s11": 2_000_000, "s13": 3_000_000, "s17_random": 3_000_000}
 """Room to agent steps. MiniGrid has no S17 but the one whose corridor has another length in each game."""
+BYPASS = "--policy.encoder mlp --policy.features 64 --policy.bypass"
+"""RTRL with an encoder that learns, and a way past it (encoder_recipe)."""
 
 EXPERIMENT = Experiment(
     name="minigrid_memory",
     description=(
         "Rooms of 11, 13 and 17 squares whose object has to be found again at the end of a corridor, in "
-        "unrolls of 20, without an encoder, observations normalised. The agent begins somewhere between the "
+        "unrolls of 20, without an encoder but in `bypass`, observations normalised. The agent begins somewhere between the "
         "object and the corridor's end, and faces the end: in a tenth of the games it sees the object at "
         "once, in the others it has to turn, or to go back, and look. Corridors end at square 8, 10 and, in "
         "the room of 17, 4 to 14, another in each game. A guess at the end has 0.5; "
@@ -24,7 +26,12 @@ EXPERIMENT = Experiment(
         for room, steps in STEPS.items()
         for name, arm in (
             arms(f"minigrid_memory_{room}", "", suffix=f"_{room}", total_steps=steps)
-            | {f"feedforward_{room}": Arm(preset=f"minigrid_memory_{room}_feedforward", total_steps=steps)}
+            | {
+                f"feedforward_{room}": Arm(preset=f"minigrid_memory_{room}_feedforward", total_steps=steps),
+                f"bypass_{room}": Arm(
+                    preset=f"minigrid_memory_{room}_rtrl", overrides=BYPASS, total_steps=steps
+                ),
+            }
         ).items()
     },
     total_steps=STEPS["s17_random"],
