@@ -17,8 +17,8 @@ EXPERIMENT = Experiment(
         "unrolls of 20, observations normalised, without an encoder but in `bypass`. The agent begins "
         "somewhere between the object and the corridor's end, and faces the end: in a tenth of the games it "
         "sees the object at once, in the others it has to turn, or to go back, and look. Corridors end at "
-        "square 8, 10 and, in the room of 17, 4 to 14, another in each game. A guess at the end has 0.5; what "
-        "a policy without memory learns is an arm. (In a room of 7 such a policy looks back from the "
+        "square 8, 10 and, in the room of 17, 4 to 14, another in each game. A guess at the end has 0.5; "
+        "what a policy without memory learns is an arm. (In a room of 7 such a policy looks back from the "
         "corridor's end, goes on by chance, and has 0.90: experiments/memory_suites.py.)"
     ),
     arms={
