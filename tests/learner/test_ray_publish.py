@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -38,9 +39,19 @@ def cluster() -> Iterator[None]:
 
 
 def _board() -> psutil.Process:
-    processes = psutil.Process().children(recursive=True)
-    (found,) = (process for process in processes if process.name().startswith("ray::Board"))
-    return found
+    """The only one, once those of the tests before have ended."""
+    found: list[psutil.Process] = []
+
+    def alone() -> bool:
+        found[:] = []
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.name().startswith("ray::Board") and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return len(found) == 1
+
+    wait_until(alone)
+    return found[0]
 
 
 def _weights(publisher: RayPublisher) -> np.ndarray:
