@@ -46,8 +46,8 @@ def test_all_actors_killed_at_once_come_back(capfd: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(("in_flight", "fits"), [(2, True), (8, False)])
 def test_a_small_object_store_fills_no_disk(in_flight: int, fits: bool) -> None:
     """Rollouts of 7 MB of two actors that make them at once, for a learner that takes none for a while. Ray
-    writes to disk what its store has no room for, from 96 of its 120 MB on: not the 4 that are asked for, with
-    the 4 just taken and those before, which a busy Ray may not have let go of yet; but 16."""
+    writes to disk what its store has no room for, from 96 of its 120 MB on: not the 4 that are asked for
+    beside the 8 that were taken last, which a busy Ray may not have let go of yet; but 16."""
     import ray
     from ray._private.internal_api import memory_summary
 
