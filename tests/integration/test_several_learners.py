@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ def _works(run_dir: Path, restarts: int) -> bool:
     return learned and status["state"] == "training" and known and len(status["actors"]) == 2
 
 
+def _told_by(process: subprocess.Popen[str]) -> str:
+    """Ends the run: what it said, for a failure's message."""
+    process.send_signal(signal.SIGTERM)
+    return ended(process)[1]
+
+
 def _open_to_others(pid: int) -> list[str]:
     found = psutil.Process(pid).net_connections("inet")
     ends = [f"{c.laddr.ip}:{c.laddr.port}" for c in found if c.status == psutil.CONN_LISTEN]
@@ -57,7 +64,7 @@ def test_two_learners_die_and_go_on_together_and_as_one(launch: Launch, tmp_path
         wait_until(lambda: len(_starts(run_dir)) > restarts, of=process)  # noqa: B023 it waits here
         wait_until(lambda: _works(run_dir, restarts), of=process)  # noqa: B023 it waits here
         status = _status(run_dir)
-        assert len(status["ranks"]) == 2 and status["learner_restarts"] == restarts
+        assert len(status["ranks"]) == 2 and status["learner_restarts"] == restarts, _told_by(process)
         assert [(actor["rank"], actor["actor"]) for actor in status["actors"]] == [(0, 0), (1, 0)]
         pids = [process["pid"] for process in (*status["ranks"], *status["actors"])]
         assert len(set(pids)) == 4
