@@ -8,11 +8,24 @@ that fails. Where the code has changed under an entry, mend its text; an entry w
 
 from __future__ import annotations
 
-from tests.mutants import in_actors, in_configs, in_envs, in_kernels, in_learner, in_training
+from tests.mutants import (
+    in_actors,
+    in_configs,
+    in_envs,
+    in_kernels,
+    in_learner,
+    in_objectives,
+    in_records,
+    in_rtrl,
+    in_training,
+)
 
 MUTANTS = [
     *in_kernels.MUTANTS,
     *in_learner.MUTANTS,
+    *in_objectives.MUTANTS,
+    *in_rtrl.MUTANTS,
+    *in_records.MUTANTS,
     *in_actors.MUTANTS,
     *in_envs.MUTANTS,
     *in_configs.MUTANTS,

@@ -1,158 +1,10 @@
-"""Faults in `learner/`. How an entry is read: faults.py."""
+"""Faults in `learner/`, but for its rooms. How an entry is read: faults.py."""
 
 from __future__ import annotations
 
 from tests.mutants.mutant import in_file
 
 MUTANTS = [
-    *in_file(
-        "learner/objectives/vtrace.py",
-        "learner/objectives/test_loss_by_hand.py learner/objectives/test_vtrace.py",
-        ("the policy gradient goes the wrong way", "policy = -select(", "policy = select("),
-        (
-            "the ratio pi / mu is 1",
-            "log_rho = select(valid, (log_prob - log_mu)",
-            "log_rho = select(valid, (log_mu - log_mu)",
-        ),
-        ("the ratio is mu / pi", "(log_prob - log_mu).detach()", "(log_mu - log_prob).detach()"),
-        ("the squared error is not halved", "baseline = 0.5 * ", "baseline = "),
-        ("entropy is punished", "- config.entropy_cost * entropy", "+ config.entropy_cost * entropy"),
-        (
-            "rho_mean is of clipped ratios",
-            "rho_mean=select(valid, rho)",
-            "rho_mean=select(valid, rho.clamp(max=clipped_rho))",
-        ),
-        ("rho_clip_frac asks the wrong clip", "(rho > clipped_rho)", "(rho > clipped_c)"),
-        ("c_mean lacks lambda", "c_mean=config.lambda_ * ", "c_mean="),
-    ),
-    *in_file(
-        "learner/objectives/vtrace.py",
-        "learner/test_update_by_hand.py",
-        ("losses are sums", "steps = self.valid_steps.clamp(min=1.0)", "steps = 1.0"),
-    ),
-    *in_file(
-        "learner/objectives/targets.py",
-        "learner/objectives/test_loss_by_hand.py learner/objectives/test_vtrace.py",
-        (
-            "V-trace ignores lambda",
-            "lambda_=config.lambda_,\n    )\n    return Targets(returns.vs, returns.pg",
-            "lambda_=1.0,\n    )\n    return Targets(returns.vs, returns.pg",
-        ),
-        ("rho is not clipped", "clip_rho=config.clip_rho_threshold", "clip_rho=None"),
-        ("c has rho's clip", "clip_c=config.clip_c_threshold", "clip_c=config.clip_rho_threshold"),
-        (
-            "the advantage has rho's clip",
-            "clip_pg_rho=config.clip_pg_rho_threshold",
-            "clip_pg_rho=config.clip_rho_threshold",
-        ),
-        ("the discount is 0.5", "config.discounting * (~", "0.5 * (~"),
-        (
-            "truncation does not bootstrap, termination does",
-            "(~batch.terminated[1:])",
-            "(~batch.truncated[1:])",
-        ),
-        ("the reward's scale is ignored", "config.reward_scale * clip_reward", "clip_reward"),
-        (
-            "targets reach over a truncation",
-            "discounts, ~ended[1:])",
-            "discounts, ~batch.terminated[1:])",
-        ),
-        (
-            "a truncated episode's dummy step is learned from",
-            "ended = batch.terminated | batch.truncated",
-            "ended = batch.terminated",
-        ),
-        ("losses count half", "0.3 * squashed", "0.5 * squashed"),
-        ("rewards above 1 count", "reward.clamp(-1.0, 1.0)", "reward.clamp(-1.0, 2.0)"),
-    ),
-    *in_file(
-        "learner/objectives/targets.py",
-        "learner/objectives/test_ppo.py",
-        (
-            "PPO's V-trace reaches over the end of an episode",
-            "torch.where(steps.continues[:-1], v[1:], next_values[:-1])",
-            "v[1:]",
-        ),
-        ("PPO's V-trace values beyond the end", "select_product(steps.discounts, following)", "following"),
-    ),
-    *in_file(
-        "learner/objectives/targets.py",
-        "learner/objectives/test_ppo_loss.py",
-        ("GAE's advantage is its target", "returns.vs - values", "returns.vs"),
-        (
-            "GAE ignores lambda",
-            "lambda_=config.lambda_,\n    )\n    return Targets(returns.vs, returns.vs",
-            "lambda_=1.0,\n    )\n    return Targets(returns.vs, returns.vs",
-        ),
-    ),
-    *in_file(
-        "learner/objectives/ppo.py",
-        "learner/objectives/test_ppo_loss.py",
-        ("PPO's policy gradient goes the wrong way", "policy = -mean(", "policy = mean("),
-        ("the larger surrogate counts", "torch.minimum(ratio", "torch.maximum(ratio"),
-        (
-            "the ratio's gradient is cut",
-            "ratio = importance_ratio(log_ratio)",
-            "ratio = importance_ratio(log_ratio.detach())",
-        ),
-        (
-            "means are over dummies too",
-            "count = valid.sum()",
-            "count = valid.new_tensor(valid.numel()).sum()",
-        ),
-        ("advantages keep their mean", "advantages = advantages - mean(advantages)", "pass"),
-        ("the smaller value error counts", "torch.maximum(error", "torch.minimum(error"),
-        ("the KL is the other estimator", "mean(ratio - 1.0 - log_ratio)", "mean(-log_ratio)"),
-        ("PPO punishes entropy", "- config.entropy_cost * entropy", "+ config.entropy_cost * entropy"),
-        ("explained variance is the share left", "1.0 - rest / whole", "rest / whole"),
-    ),
-    *in_file(
-        "learner/objectives/ppo.py",
-        "learner/objectives/test_ppo.py",
-        (
-            "fresh gradients are stale",
-            "before = again if ppo.fresh_gradient else before",
-            "before = before",
-        ),
-        ("fresh targets are stale", "self._sample(batch, first, again)", "self._sample(batch, first, first)"),
-        (
-            "fresh values stand for the old ones",
-            "targets.values, first.values)",
-            "targets.values, present.values)",
-        ),
-        (
-            "epochs are in one order",
-            "generator=self._generator)",
-            "generator=torch.Generator().manual_seed(0))",
-        ),
-        (
-            "traces are those of the first sub-chunks",
-            "layer.map(lambda s: s[chunks])",
-            "layer.map(lambda s: s[chunks % 4])",
-        ),
-        ("states are those of the first sub-chunks", "tensor[chunks] for", "tensor[chunks % 4] for"),
-        ("the bank stays behind", "advance(step, first.advanced)", "advance(step, step.traces.gather())"),
-    ),
-    *in_file(
-        "learner/objectives/chunks.py",
-        "learner/objectives/test_ppo.py",
-        (
-            "a sub-chunk begins from the state after it",
-            "zip(*states, strict=True)",
-            "zip(*states[1:], state, strict=True)",
-        ),
-        (
-            "sub-chunks lie one step late",
-            "slice(start, start + length)",
-            "slice(start + 1, start + length + 1)",
-        ),
-        ("a drawn sub-chunk is of another column", "chunks % B]", "(chunks + 1) % B]"),
-        (
-            "each sub-chunk starts from the batch's traces",
-            "            traces = [chunk.trace] if",
-            "            _ = [chunk.trace] if",
-        ),
-    ),
     *in_file(
         "learner/batcher.py",
         "learner/objectives/test_loss_by_hand.py learner/objectives/test_vtrace.py",
@@ -311,18 +163,6 @@ MUTANTS = [
         ),
     ),
     *in_file(
-        "learner/records/evaluations.py",
-        "learner/records/test_evaluations.py::test_weights_have_their_step_also_where_updates_had_fewer",
-        ("updates have all their steps (ranks)", "            self._short.append(", "            str("),
-        ("what was short is forgotten too soon (ranks)", "if one[0] > finished.version]", "if False]"),
-    ),
-    *in_file(
-        "learner/records/metrics.py",
-        "learner/records/test_metrics.py",
-        ("the first learner's totals are all (ranks)", 'if spec.reduction == "last" else', "if True else"),
-        ("games of the others are not told (ranks)", 'for game in window["games"]', "for game in []"),
-    ),
-    *in_file(
         "learner/prefetch.py",
         "learner/test_prefetch.py",
         ("both batches lie in one memory", "[Buffers(device), Buffers(device)]", "[Buffers(device)] * 2"),
@@ -426,86 +266,6 @@ MUTANTS = [
         ("waiting is told in seconds", "1e3 * sum(ages)", "sum(ages)"),
     ),
     *in_file(
-        "learner/rtrl/trace_bank.py",
-        "learner/rtrl/test_trace_bank.py learner/rtrl/test_fresh_traces.py learner/rtrl/test_controls.py",
-        (
-            "a gap goes unnoticed",
-            "expected != (piece.incarnation, piece.sequence_number)",
-            "expected is None or expected[0] != piece.incarnation",
-        ),
-        (
-            "a new life goes unnoticed",
-            "expected != (piece.incarnation, piece.sequence_number)",
-            "expected is None or expected[1] != piece.sequence_number",
-        ),
-        (
-            "columns share a row",
-            "indices += piece.streams",
-            "indices += [piece.first_stream] * piece.num_streams",
-        ),
-        ("a stream's first rollout is a break", "or piece.sequence_number > 0", "or True"),
-        ("a broken stream keeps its trace", "fresh.append(stream)", "pass"),
-        ("fresh traces are zeros", "mine.index_copy_(0, rows, new)", "mine.index_copy_(0, rows, 0 * new)"),
-        ("traces below the bound are scaled up to it", ".clamp(max=1.0)", ""),
-        ("the bound is of each tensor", "for row in rows]).sum(0)", "for row in rows]).amax(0)"),
-        ("a saved bank begins anew", "fill(tensor, value)", "pass"),
-    ),
-    *in_file(
-        "learner/rtrl/rtrl.py",
-        "learner/rtrl/test_boundary_metrics.py learner/rtrl/test_fresh_traces.py "
-        "learner/rtrl/test_controls.py",
-        ("the control keeps its boundary term", "if not options.boundary:", "if False:"),
-        (
-            "the history is empty",
-            "            self._history.append(batch)\n",
-            "",
-        ),
-        ("clips of the last update alone are told", "self.clips = self.clips + step", "self.clips = step"),
-        (
-            "staleness compares a gradient with itself",
-            "cosine(gradients(parameters), exact)",
-            "cosine(exact, exact)",
-        ),
-        (
-            "the share is of the advanced trace",
-            "carried = traces.gather()",
-            "carried = [layer.bank for layer in traces.layers]",
-        ),
-    ),
-    *in_file(
-        "learner/rtrl/history.py",
-        "learner/rtrl/test_controls.py learner/rtrl/test_fresh_traces.py",
-        ("an earlier life is remembered", "past.clear()", "pass"),
-        (
-            "the history begins in its last rollout's state",
-            "stream[0].initial_state",
-            "stream[-1].initial_state",
-        ),
-        (
-            "columns get each other's traces",
-            "rows = torch.tensor(list(group)",
-            "rows = torch.tensor(list(group)[::-1]",
-        ),
-        ("twice as much is kept", "maxlen=self._rollouts", "maxlen=2 * self._rollouts"),
-        (
-            "episodes run into each other",
-            "policy.core.unroll(x, state, reset, policy",
-            "policy.core.unroll(x, state, 0 * reset == 1, policy",
-        ),
-    ),
-    *in_file(
-        "learner/rtrl/diagnostics.py",
-        "learner/rtrl/test_boundary_metrics.py",
-        ("boundary_grad_frac is ten times too large", "_norm(boundary) /", "10 * _norm(boundary) /"),
-        ("trace_norm is a sum over streams", "/ math.sqrt(lam_0[0].shape[0])", "/ 1.0"),
-        (
-            "a norm is a square",
-            "return torch.linalg.vector_norm(torch.stack(norms))",
-            "return torch.stack(norms).square().sum()",
-        ),
-        ("a cosine is not normalised", "dot / norms, 1.0", "dot, 1.0"),
-    ),
-    *in_file(
         "learner/publish.py",
         "learner/test_publish.py",
         (
@@ -514,73 +274,6 @@ MUTANTS = [
             "self._version < newer_than",
         ),
         ("published weights change with training", "torch.cat(parts)", "parts[0]"),
-    ),
-    *in_file(
-        "learner/records/metrics.py",
-        "learner/records/test_metrics.py",
-        ("a maximum is a minimum", "return max(values)", "return min(values)"),
-        ("the first value is the last", "return values[-1]", "return values[0]"),
-        ("a mean is a sum", "return sum(values) / len(values)", "return sum(values)"),
-        ("windows run into each other", "        self._window.clear()\n", ""),
-        ("episode lengths are returns", "float(finished.episodic_length)", "float(finished.episodic_return)"),
-        ("a rate is since the start", "self._total, self._time = total, now", "pass"),
-    ),
-    *in_file(
-        "learner/records/evaluations.py",
-        "learner/records/test_evaluations.py",
-        (
-            "an evaluation is asked for at every update",
-            "self._last = step // self._interval\n        self._take",
-            "self._take",
-        ),
-        (
-            "the run ends without its last evaluation",
-            "while self._done != self._now.updates and",
-            "while self._done < 0 and",
-        ),
-        (
-            "std is the mean",
-            '"eval/episodic_return_std": result.std',
-            '"eval/episodic_return_std": result.mean',
-        ),
-    ),
-    *in_file(
-        "learner/records/checkpoint.py",
-        "learner/records/test_checkpoint.py::test_round_trip "
-        "learner/records/test_checkpoint.py::test_keeps_the_last_k "
-        "learner/records/test_checkpoint.py::test_flipped_bits_are_refused "
-        "learner/records/test_checkpoint.py::test_a_save_drops_the_abandoned_future "
-        "learner/records/test_checkpoint.py::test_saving_a_step_again_replaces_it "
-        "learner/records/test_checkpoint.py::test_unknown_format_is_refused_by_name_and_not_passed_over "
-        "learner/records/test_checkpoint.py::test_what_cannot_be_read_is_not_passed_over "
-        "learner/records/test_checkpoint.py::test_death_before_each_call_to_the_disk",
-        ("one checkpoint too many is kept", "kept > keep_last", "kept > keep_last + 1"),
-        ("an abandoned future is kept", "later or kept", "kept"),
-        ("the oldest is taken for the newest", "sorted(found, reverse=True)", "sorted(found)"),
-        (
-            "damaged tensors are read",
-            'hashlib.sha256(data).hexdigest() != content["tensors_sha256"]',
-            "False",
-        ),
-        ("damaged counters are read", "    if not intact:", "    if False:"),
-        (
-            "what cannot be read is taken for damaged",
-            "if not isinstance(error, DamagedCheckpointError):",
-            "if False:",
-        ),
-        ("another format is read", "if type(version) is int and version != FORMAT_VERSION", "if False"),
-        (
-            "a checkpoint is removed before its successor stands",
-            "            os.rename(final, replaced)",
-            "            shutil.rmtree(final)",
-        ),
-    ),
-    *in_file(
-        "learner/records/state.py",
-        "learner/records/test_state.py",
-        ("a tuple comes back as a list", "return tuple(_join(", "return list(_join("),
-        ("an array comes back as a tensor", 'tensors[value] if kind == "tensor"', "tensors[value] if True"),
-        ("another shape is spread over what is there", "if tensor.shape != saved.shape:", "if False:"),
     ),
     *in_file(
         "learner/budget.py",
@@ -599,14 +292,5 @@ MUTANTS = [
         ),
         ("frames of a stack are counted each", "seen * (steps + stack - 1) // stack", "seen * steps"),
         ("traces on a GPU are counted in the host", "if share not in learning]", "]"),
-    ),
-    *in_file(
-        "learner/records/run_dir.py",
-        "experiments/test_runner.py::test_a_run_that_still_trains_is_not_begun_anew",
-        (
-            "a run that trains is removed",
-            "lock = _acquire(Path(path))",
-            'lock = FileLock(Path(path) / ".other")',
-        ),
     ),
 ]
