@@ -8,8 +8,8 @@ package comes without the images that they are made from.
 
 Played by the package minigrid, the original, which has all of its environments and is what published
 results are of. The view alone is computed here (minigrid_view.py), which makes a step three times cheaper:
-28 thousand a second on one core. envpool has a reimplementation, ten times faster again but 300 MB, with
-other levels from the same seed.
+28 thousand a second on one core. envpool has a reimplementation, some nine times faster again but
+300 MB, with other levels from the same seed.
 """
 
 from __future__ import annotations

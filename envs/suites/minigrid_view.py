@@ -38,15 +38,12 @@ class View:
         pick = _cells(size, env.grid.width, env.grid.height, x, y, int(env.agent_dir))
         cells = pick([*env.grid.grid, _BEYOND])
         image = bytearray(size * size * 3)  # zeros: not seen
-        everything = (1 << size) - 1
-        lit = everything if env.see_through_walls else 1 << size // 2
+        through = env.see_through_walls
+        lit = (1 << size) - 1 if through else 1 << size // 2
         for row in range(size):  # from the agent's own outwards
             line = cells[row * size : (row + 1) * size]
-            if env.see_through_walls:
-                ahead = everything
-            else:
-                clear = sum(1 << i for i, thing in enumerate(line) if not thing or thing.see_behind())
-                lit, ahead = _spread(size, lit, clear)
+            clear = sum(1 << i for i, it in enumerate(line) if through or not it or it.see_behind())
+            lit, ahead = _spread(size, lit, clear)
             for i, thing in enumerate(line):
                 if lit >> i & 1:
                     at = (i * size + size - 1 - row) * 3

@@ -81,6 +81,16 @@ def runs(process: psutil.Process) -> bool:
     return False
 
 
+def living(name: str) -> list[psutil.Process]:
+    """The processes below this one whose name begins so, and that have not ended."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if runs(process) and process.name().startswith(name):
+                found.append(process)
+    return found
+
+
 def ended(process: subprocess.Popen[str], timeout_s: float = PATIENCE_S) -> tuple[int, str]:
     """Exit code and everything it printed, once it has ended."""
     output, _ = process.communicate(timeout=timeout_s)

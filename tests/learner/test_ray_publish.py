@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import signal
@@ -21,7 +20,7 @@ from configs.schema import RayConfig
 from envs.make import env_spec
 from learner import publish
 from learner.publish import PublishError, RayPublisher
-from tests.integration.cli import wait_until
+from tests.integration.cli import living, wait_until
 
 pytestmark = pytest.mark.ray
 NO_SPILLING = "RAY_local_fs_capacity_threshold"
@@ -40,18 +39,8 @@ def cluster() -> Iterator[None]:
 
 def _board() -> psutil.Process:
     """The only one, once those of the tests before have ended."""
-    found: list[psutil.Process] = []
-
-    def alone() -> bool:
-        found[:] = []
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if process.name().startswith("ray::Board") and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return len(found) == 1
-
-    wait_until(alone)
-    return found[0]
+    wait_until(lambda: len(living("ray::Board")) == 1)
+    return living("ray::Board")[0]
 
 
 def _weights(publisher: RayPublisher) -> np.ndarray:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 
 from actors.policy import Policy
@@ -17,7 +16,7 @@ from configs.presets import preset
 from configs.schema import Config, RayConfig
 from envs.make import env_spec
 from learner.publish import RayPublisher
-from tests.integration.cli import PATIENCE_S, wait_until
+from tests.integration.cli import PATIENCE_S, living, wait_until
 
 if TYPE_CHECKING:
     from actors.fleet.ray_fleet import RayFleet
@@ -64,12 +63,7 @@ def unexplained(fleet: RayFleet) -> int:
 
 
 def live_workers() -> list[int]:
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if process.status() != psutil.STATUS_ZOMBIE and process.name().startswith("ray::RolloutWo"):
-                found.append(process.pid)
-    return found
+    return [process.pid for process in living("ray::RolloutWo")]
 
 
 def take(fleet: RayFleet, count: int, timeout_s: float = PATIENCE_S) -> list[Rollout]:
